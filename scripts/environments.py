@@ -1,0 +1,166 @@
+"""Virtual environments for both ends of what we support: the oldest and the newest (Python, Django) on this machine.
+
+    python scripts/environments.py install [GROUP]    .venv, the oldest pair, with a dependency group (default: dev)
+    python scripts/environments.py test [--everywhere] [PYTEST ARGUMENT ...]
+
+``test`` runs the suite on both ends and on PostgreSQL. Tests marked ``e2e`` drive browsers and servers and take most
+of the time; in a run of the whole suite without ``--everywhere`` they run on the oldest pair only. Needs nothing but the
+standard library; a second call finds the stamps of the first and installs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+OLDEST_DJANGO, NEWEST_DJANGO = "Django~=5.2.0", "Django>=6.0,<7"
+NEWEST_DJANGO_NEEDS = PYTHONS.index("3.12")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One virtual environment of the checkout, with the Django that belongs into it."""
+
+    directory: Path
+    interpreter: Path
+    django: str
+
+    @property
+    def python(self) -> Path:
+        """The environment's own interpreter."""
+        return self.directory / "bin" / "python"
+
+    def install(self, group: str = "dev") -> None:
+        """Create the environment where it is missing and bring its packages up to ``pyproject.toml``."""
+        stamp = self.directory / f".installed-{group}"
+        wanted = requirements_digest(self.django)
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return
+        if not self.python.exists():
+            run(self.interpreter, "-m", "venv", self.directory)
+        pip = (self.python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+        run(*pip, "pip>=25.1")  # the first that knows dependency groups
+        run(*pip, "--group", group, "--editable", ".", self.django)
+        stamp.write_text(wanted)
+
+    def describe(self) -> str:
+        """The versions that are really there, as "Python 3.11.7, Django 5.2.19"."""
+        code = "import platform, django; print(f'Python {platform.python_version()}, Django {django.__version__}')"
+        return subprocess.check_output([self.python, "-c", code], text=True).strip()
+
+
+def requirements_digest(*more: str) -> str:
+    """A fingerprint of everything in ``pyproject.toml`` that decides which packages are installed."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = pyproject["project"]
+    parts = [project["dependencies"], project["optional-dependencies"], pyproject["dependency-groups"], more]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def run(*command: str | Path, env: Mapping[str, str] | None = None) -> None:
+    """Run a command in the checkout; a failure ends this program with a sentence and the command's exit status."""
+    status = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    if status:
+        print(f"failed with status {status}: {' '.join(map(str, command))}", file=sys.stderr)
+        raise SystemExit(status if status > 0 else 1)
+
+
+def find_interpreter(version: str) -> Path | None:
+    """A Python of this version that can make virtual environments: on the PATH, or among pyenv's."""
+    return next((path for path in candidates(version) if can_make_environments(path, version)), None)
+
+
+def candidates(version: str) -> Iterator[Path]:
+    """Where a Python of this version may be; pyenv's shims on the PATH fail for versions that are not activated."""
+    yield Path(getattr(sys, "_base_executable", sys.executable))
+    for name in (f"python{version}", "python3"):
+        if found := shutil.which(name):
+            yield Path(found)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    yield from sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)
+
+
+def can_make_environments(interpreter: Path, version: str) -> bool:
+    """Ask the interpreter itself: Debian's lacks ``ensurepip`` without the package python3-venv."""
+    code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    answer = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=False)
+    return answer.returncode == 0 and answer.stdout.strip() == version
+
+
+def oldest_environment() -> Environment:
+    """The oldest pair, in the checkout's ``.venv``."""
+    for version in PYTHONS:
+        if path := find_interpreter(version):
+            return Environment(ROOT / ".venv", path, OLDEST_DJANGO)
+    raise SystemExit("No Python 3.11 or newer that can make virtual environments; see `make system-deps`.")
+
+
+def newest_environment() -> Environment | None:
+    """The newest pair, where a Python is found that is new enough for the newest Django."""
+    for version in reversed(PYTHONS[NEWEST_DJANGO_NEEDS:]):
+        if path := find_interpreter(version):
+            return Environment(ROOT / f".venv-py{version.replace('.', '')}", path, NEWEST_DJANGO)
+    return None
+
+
+def run_pytest(environment: Environment, database: str, arguments: Sequence[str]) -> tuple[bool, str]:
+    """Run the suite and pass its output on; answers whether it passed, and pytest's closing line."""
+    path = os.pathsep.join([str(environment.directory / "bin"), os.environ["PATH"]])  # its gunicorn, its uvicorn
+    env = {**os.environ, "PATH": path, "TEST_DATABASE": database}
+    command: list[str | Path] = [environment.python, "-m", "pytest", "--color=no", *arguments]
+    closing = "no closing line"
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith("=") and line.strip("= \n"):
+                closing = line.strip("= \n")
+    return process.returncode == 0, closing
+
+
+def test(arguments: Sequence[str]) -> bool:
+    """Run the suite on every pair, then what touches the database once more on PostgreSQL."""
+    everywhere = "--everywhere" in arguments
+    arguments = [argument for argument in arguments if argument != "--everywhere"]
+    quick = [] if everywhere or arguments else ["-m", "not e2e"]
+    oldest, newest = oldest_environment(), newest_environment()
+    runs = [(oldest, "sqlite", arguments)]
+    if newest:
+        runs.append((newest, "sqlite", [*quick, *arguments]))
+    if not arguments:
+        runs.append((newest or oldest, "postgres", ["-m", "not e2e", "tests/async_uploads"]))
+    results = []
+    for environment, database, pytest_arguments in runs:
+        environment.install()
+        title = f"{environment.describe()}, {database}"
+        print(f"\n##### {title}: pytest {' '.join(pytest_arguments)}", flush=True)
+        results.append((title, *run_pytest(environment, database, pytest_arguments)))
+    print("\n##### All pairs")
+    for title, passed, closing in results:
+        print(f"{title}: {'' if passed else 'FAILED: '}{closing}")
+    return all(passed for _, passed, _ in results)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Read the command line."""
+    match arguments:
+        case ["install", *group]:
+            oldest_environment().install(*group)
+        case ["test", *rest]:
+            raise SystemExit(0 if test(rest) else 1)
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
