@@ -1,0 +1,206 @@
+"""Bodies under WSGI: the portable stream that every server offers, and the socket that gunicorn lends.
+
+From the socket we read straight into a reused buffer and write at once what came, so a slow client's bytes are stored
+as they arrive and the request looks around every second. The portable stream can only wait until a whole read is
+filled; its reads grow while the client is fast and shrink while it is slow.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from typing import Any, Protocol
+
+from tus_server.effects import End, Receive, Received
+
+#: After how many bytes or seconds a slice is over.
+SLICE_BYTES = 64 * 1024 * 1024
+SLICE_SECONDS = 1.0
+_BUFFER_BYTES = 1024 * 1024
+_SMALLEST_READ = 16 * 1024
+#: A portable read that takes longer than this, in seconds, makes the next one smaller.
+_PATIENCE = 0.1
+
+
+class Readable(Protocol):
+    """What a WSGI input must offer."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, less only at the end or when the client is gone."""
+
+
+class StreamBody:
+    """A body over ``wsgi.input``. Waits inside a read for as long as the server does: it knows no idle timeout.
+
+    Args:
+        stream: The server's input.
+        length: The body's length in bytes, ``None`` where the stream itself ends with the body.
+    """
+
+    def __init__(self, stream: Readable, length: int | None) -> None:
+        self._stream = stream
+        self._left = length
+        self._size = 64 * 1024
+
+    def receive(self, effect: Receive) -> Received:
+        """Serve ``Receive``."""
+        count, started = 0, time.monotonic()
+        while effect.limit is None or count < effect.limit:
+            wanted = self._size if effect.limit is None else min(self._size, effect.limit - count)
+            before = time.monotonic()
+            data, end = self._read(wanted)
+            after = time.monotonic()
+            if data:
+                effect.sink.write(memoryview(data))
+                count += len(data)
+            if end is not None:
+                return Received(count, end)
+            self._adapt(after - before)
+            if count >= SLICE_BYTES or after - started >= SLICE_SECONDS:
+                return Received(count, "slice")
+        return Received(count, "limit")
+
+    def _adapt(self, seconds: float) -> None:
+        if seconds > _PATIENCE:
+            self._size = max(self._size // 2, _SMALLEST_READ)
+        else:
+            self._size = min(self._size * 2, _BUFFER_BYTES)
+
+    def _read(self, size: int) -> tuple[bytes, End | None]:
+        """Read once. A short read is a cut where the length is known, and nothing but a cut."""
+        if self._left is not None:
+            size = min(size, self._left)
+            if size == 0:
+                return b"", "finished"
+        try:
+            data = self._stream.read(size)
+        except Exception:
+            # Every server has errors of its own for a client that is gone or a broken framing. gunicorn keeps what it
+            # had decoded before; one more read fetches it.
+            return self._rest(size), "vanished"
+        if self._left is not None:
+            self._left -= len(data)
+            return data, "vanished" if len(data) < size else None
+        return data, None if data else "finished"
+
+    def _rest(self, size: int) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except Exception:
+            return b""
+        if self._left is not None:
+            self._left -= len(data)
+        return data
+
+    def read(self, limit: int) -> bytes:
+        """Serve ``ReadBody``."""
+        pieces, count = [], 0
+        while count < limit:
+            data, end = self._read(limit - count)
+            pieces.append(data)
+            count += len(data)
+            if end is not None:
+                break
+        return b"".join(pieces)
+
+
+class SocketBody:
+    """A body of known length on the socket that gunicorn lends (``gunicorn.socket``).
+
+    What gunicorn has read ahead is taken first; its reader is told what we took, so that it finds the next request.
+
+    Args:
+        connection: The socket.
+        reader: gunicorn's ``LengthReader`` of this request.
+    """
+
+    _buffers = threading.local()
+
+    # Any: gunicorn's classes are not imported, so that it need not be installed; ``open_body`` has looked at them.
+    def __init__(self, connection: socket.socket, reader: Any) -> None:
+        self._connection = connection
+        self._reader = reader
+        self._quiet_since = time.monotonic()
+
+    def receive(self, effect: Receive) -> Received:
+        """Serve ``Receive``."""
+        count, started = 0, time.monotonic()
+        limit = self._reader.length if effect.limit is None else min(effect.limit, self._reader.length)
+        ahead = self._take_ahead(limit)
+        if ahead:
+            effect.sink.write(memoryview(ahead))
+            count += len(ahead)
+        buffer = self._buffer()
+        timeout = self._connection.gettimeout()
+        try:
+            while count < limit:
+                self._connection.settimeout(SLICE_SECONDS)
+                try:
+                    received = self._connection.recv_into(buffer, min(len(buffer), limit - count))
+                except TimeoutError:
+                    quiet_for = time.monotonic() - self._quiet_since
+                    if quiet_for >= effect.idle_timeout:
+                        return Received(count, "idle", quiet_for)
+                    return Received(count, "slice", quiet_for)
+                except OSError:
+                    return Received(count, "vanished")
+                if received == 0:
+                    return Received(count, "vanished")
+                self._reader.length -= received
+                self._quiet_since = time.monotonic()
+                effect.sink.write(buffer[:received])
+                count += received
+                if count >= SLICE_BYTES or self._quiet_since - started >= SLICE_SECONDS:
+                    return Received(count, "slice")
+        finally:
+            self._connection.settimeout(timeout)
+        return Received(count, "limit" if effect.limit is not None and count == effect.limit else "finished")
+
+    def _take_ahead(self, limit: int) -> bytes:
+        """Return what gunicorn holds of this body already, without touching the socket."""
+        held = len(self._reader.unreader.buf.getvalue())
+        if not held or not limit:
+            return b""
+        self._quiet_since = time.monotonic()
+        data: bytes = self._reader.read(min(held, limit))
+        return data
+
+    def _buffer(self) -> memoryview:
+        buffer: memoryview | None = getattr(self._buffers, "view", None)
+        if buffer is None:
+            buffer = self._buffers.view = memoryview(bytearray(_BUFFER_BYTES))
+        return buffer
+
+    def read(self, limit: int) -> bytes:
+        """Serve ``ReadBody``."""
+        data: bytes = self._reader.read(limit)
+        return data
+
+
+# Any: a WSGI environment holds whatever its server puts in.
+def open_body(environ: dict[str, Any], length: int | None) -> StreamBody | SocketBody:
+    """Return the best way to read the body of a WSGI request.
+
+    Args:
+        length: The body's length in bytes, ``None`` where ``wsgi.input`` ends with the body.
+    """
+    stream = environ["wsgi.input"]
+    connection, reader = environ.get("gunicorn.socket"), getattr(stream, "reader", None)
+    if isinstance(connection, socket.socket) and _lends(connection, reader, length):
+        return SocketBody(connection, reader)
+    return StreamBody(stream, length)
+
+
+def _lends(connection: socket.socket, reader: object, length: int | None) -> bool:
+    """Say whether a reader is gunicorn's for a body of known length, over a plain socket, as we know it."""
+    unreader = getattr(reader, "unreader", None)
+    return (
+        length is not None
+        and not isinstance(connection, ssl.SSLSocket)
+        and type(reader).__name__ == "LengthReader"
+        and getattr(reader, "length", None) == length
+        and getattr(unreader, "sock", None) is connection
+        and hasattr(unreader, "buf")
+    )

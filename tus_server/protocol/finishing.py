@@ -1,0 +1,57 @@
+"""From received to finished: durable, verified, recorded. Every step may run again after a crash."""
+
+from __future__ import annotations
+
+from tus_server.effects import HookCall, Steps, StoreCall
+from tus_server.errors import Locked, StoreUnavailable
+from tus_server.locks.base import Lease
+from tus_server.protocol.context import Context
+from tus_server.uploads import Upload
+
+
+def finish(context: Context, upload: Upload) -> Steps[Upload]:
+    """Finish a received upload whose lease is held: sync, ``pre_finish``, record, ``post_finish``.
+
+    Raises:
+        TusError: ``pre_finish`` refused it, or the store failed. It stays unfinished.
+    """
+    yield StoreCall(context.store.sync, upload)
+    yield HookCall(context.hooks.pre_finish, upload)
+    finished: Upload = yield StoreCall(context.store.finish, upload, context.clock())
+    yield HookCall(context.hooks.post_finish, finished)
+    return finished
+
+
+def ensure_finished(context: Context, upload: Upload, lease: Lease | None = None) -> Steps[Upload]:
+    """Finish an upload that has all its bytes but whose finishing did not come through.
+
+    Received is not complete: until this succeeds no answer gives an offset.
+
+    Raises:
+        StoreUnavailable: Somebody else is finishing it at this moment, or finishing failed.
+        TusError: 4xx, when the finished object was refused.
+    """
+    if upload.is_finished or not upload.is_received:
+        return upload
+    try:
+        held: Lease = lease if lease is not None else (yield from acquire_now(context, upload.id))
+        try:
+            fresh: Upload = yield StoreCall(context.store.get, upload.id)
+            return fresh if fresh.is_finished else (yield from finish(context, fresh))
+        finally:
+            if lease is None:
+                yield StoreCall(held.release)
+    except Locked as error:
+        raise StoreUnavailable("The upload is being finished.", code="finishing") from error
+
+
+def acquire_now(context: Context, upload_id: str) -> Steps[Lease]:
+    """Take a lease without asking anybody to let go and without waiting.
+
+    Raises:
+        Locked: It is taken.
+    """
+    lease: Lease | None = yield StoreCall(context.locker.try_acquire, upload_id)
+    if lease is None:
+        raise Locked()
+    return lease

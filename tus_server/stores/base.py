@@ -1,0 +1,170 @@
+"""What a store must be able to do, and what it may declare besides.
+
+Rules for everything in this package:
+
+* The offset may be too small, never too large. It follows from what the backend has acknowledged.
+* When ``Sink.settle`` returns, the bytes are with the backend: ``kill -9`` cannot take them.
+* Nothing is deleted before its replacement is stored and recorded; every step can be repeated after a crash.
+* Foreign exceptions become ours (``StoreUnavailable``, ``StorageFull``) at one place in each store.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from tus_server.uploads import Upload, UploadRecord
+
+
+class Records(Protocol):
+    """Where the facts of uploads are kept: a database table, files beside the data, a dictionary.
+
+    Each method is atomic and has happened when it returns. All may raise ``StoreUnavailable``.
+    """
+
+    def create(self, record: UploadRecord) -> None:
+        """Store a new record."""
+
+    def get(self, upload_id: str) -> UploadRecord:
+        """Return a record.
+
+        Raises:
+            UploadNotFound: There is none.
+            UploadGone: There was one.
+        """
+
+    def set_length(self, upload_id: str, length: int) -> UploadRecord:
+        """Fix a deferred length once; the same length again changes nothing.
+
+        Raises:
+            BadRequest: Another length is fixed already; nothing was changed.
+            UploadNotFound: There is no such record.
+        """
+
+    def set_finished(self, upload_id: str, at: datetime) -> UploadRecord:
+        """Record that the upload is finished; a repeat keeps the first time.
+
+        Raises:
+            UploadNotFound: There is no such record.
+        """
+
+    def touch(self, upload_id: str, now: datetime, expires_at: datetime | None) -> None:
+        """Record activity: bytes were accepted at ``now``, the upload now expires at ``expires_at``."""
+
+    def delete(self, upload_id: str) -> None:
+        """Forget a record; one that is not there is no error."""
+
+    def expired(self, now: datetime, limit: int) -> list[UploadRecord]:
+        """Return at most ``limit`` records of unfinished uploads whose ``expires_at`` has passed, oldest first."""
+
+
+class Sink(ABC):
+    """An upload opened for appending at one offset, by one writer. Used once: writes, then ``settle``."""
+
+    @abstractmethod
+    def write(self, data: memoryview) -> None:
+        """Append bytes. The buffer belongs to the caller again when this returns.
+
+        Raises:
+            StorageFull: No space is left; some of ``data`` may have been kept.
+            StoreUnavailable: The backend failed; some of ``data`` may have been kept.
+        """
+
+    @abstractmethod
+    def settle(self) -> int:
+        """Leave all bytes written with the backend, let the upload go, and return its new offset in bytes.
+
+        Called exactly once, also after a failed write; then it keeps what it can and returns that offset.
+        """
+
+
+class UploadStore(ABC):
+    """Keeps the bytes of uploads, with their records in ``records``."""
+
+    #: Extensions of the tus protocol that follow from the four methods every store has.
+    extensions: ClassVar[tuple[str, ...]] = ("creation", "creation-with-upload")
+
+    records: Records
+
+    def get(self, upload_id: str) -> Upload:
+        """Return an upload as it stands.
+
+        Raises:
+            UploadNotFound, UploadGone: There is none, or no more.
+        """
+        return self.load(self.records.get(upload_id))
+
+    @abstractmethod
+    def create(self, record: UploadRecord) -> Upload:
+        """Store a new, empty upload."""
+
+    @abstractmethod
+    def load(self, record: UploadRecord) -> Upload:
+        """Return the upload of a record, with the offset that the backend acknowledges now.
+
+        Raises:
+            UploadGone: The backend has lost its bytes.
+        """
+
+    @abstractmethod
+    def open_sink(self, upload: Upload, offset: int) -> Sink:
+        """Open an upload for appending at ``offset``, fenced against every other writer until ``settle``.
+
+        Raises:
+            Locked: Another writer is in; nothing was changed, the caller may wait and try again.
+            OffsetConflict: The upload stands elsewhere; nothing was changed.
+            UploadGone: It was terminated.
+        """
+
+    @abstractmethod
+    def finish(self, upload: Upload, now: datetime) -> Upload:
+        """Make a received upload durable and record it as finished. May be repeated; a repeat changes nothing."""
+
+    @abstractmethod
+    def sync(self, upload: Upload) -> None:
+        """Make a received upload's bytes as durable as the store was told to. May be repeated."""
+
+
+class Terminates(ABC):
+    """A store that can remove an upload."""
+
+    @abstractmethod
+    def terminate(self, upload: Upload) -> None:
+        """Remove an upload's bytes, then its record. May be repeated.
+
+        Raises:
+            Locked: A writer is in; nothing was changed.
+        """
+
+
+class DefersLength(ABC):
+    """A store that can take an upload whose length is not known yet."""
+
+    @abstractmethod
+    def declare_length(self, upload: Upload, length: int) -> Upload:
+        """Fix the length, in bytes, of an upload whose length was deferred; see ``Records.set_length``."""
+
+
+class Expires(ABC):
+    """A store whose unfinished uploads can expire."""
+
+    @abstractmethod
+    def touch(self, upload: Upload, now: datetime, expires_at: datetime | None) -> Upload:
+        """Move the expiry after bytes were accepted."""
+
+    @abstractmethod
+    def expired(self, now: datetime, limit: int) -> list[Upload]:
+        """Return at most ``limit`` unfinished uploads that have expired, oldest first."""
+
+
+def extensions_of(store: UploadStore) -> tuple[str, ...]:
+    """Return the tus extensions that a store's capabilities allow, in the order of the specification."""
+    extensions = list(store.extensions)
+    if isinstance(store, DefersLength):
+        extensions.append("creation-defer-length")
+    if isinstance(store, Expires):
+        extensions.append("expiration")
+    if isinstance(store, Terminates):
+        extensions.append("termination")
+    return tuple(extensions)

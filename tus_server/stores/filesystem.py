@@ -1,0 +1,221 @@
+"""Uploads as files in a directory: one data file for each, whose size is the offset.
+
+* Whoever writes holds ``flock(LOCK_EX)`` on the data file; the kernel frees it when the process dies. A token checked
+  before each write would be no fence: a stopped process wakes up behind the check.
+* Nothing is ever truncated and nothing unverified is ever appended, because the size *is* the offset.
+* The record is created before its file and deleted after it, so no file exists that no record names.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from tus_server.errors import BadRequest, Locked, OffsetConflict, StorageFull, StoreUnavailable, UploadGone
+from tus_server.stores.base import DefersLength, Expires, Records, Sink, Terminates, UploadStore
+from tus_server.stores.sidecars import FileRecords
+from tus_server.uploads import Upload, UploadRecord
+
+#: ``none``: the kernel writes when it likes. ``data``: synced before an upload is called finished. ``strict``: synced
+#: before each PATCH is acknowledged. Death of a process loses nothing at any level; this is about power loss.
+Durability: TypeAlias = Literal["none", "data", "strict"]
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the errors of the operating system into ours: no space, or unavailable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise StorageFull() from error
+        raise StoreUnavailable("The upload directory cannot be used right now.") from error
+
+
+class FilesystemStore(UploadStore, Terminates, DefersLength, Expires):
+    """Uploads in a directory.
+
+    Args:
+        directory: Where the data files live, at ``directory / record.object_name``. Created when needed.
+        records: Where the facts are kept; files beside the data when ``None``.
+        durability: What is synced when; see ``Durability``.
+        file_mode: Permission bits of new data files, before the umask.
+        directory_mode: Permission bits of new directories, before the umask.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        records: Records | None = None,
+        durability: Durability = "data",
+        *,
+        file_mode: int = 0o666,
+        directory_mode: int = 0o777,
+    ) -> None:
+        self.directory = Path(directory)
+        self.records = FileRecords(self.directory) if records is None else records
+        self.durability = durability
+        self.file_mode = file_mode
+        self.directory_mode = directory_mode
+
+    def path(self, record: UploadRecord) -> Path:
+        """Return where the bytes of a record lie.
+
+        Raises:
+            BadRequest: The object name leads out of the directory.
+        """
+        path = Path(os.path.normpath(self.directory / record.object_name))
+        if not path.is_relative_to(os.path.normpath(self.directory)) or "\0" in record.object_name:
+            raise BadRequest("The object name leads out of the upload directory.", code="invalid_name")
+        return path
+
+    def create(self, record: UploadRecord) -> Upload:
+        """See ``UploadStore``. An empty data file is made."""
+        path = self.path(record)
+        with translated():
+            path.parent.mkdir(self.directory_mode, parents=True, exist_ok=True)
+        self.records.create(record)
+        with translated():
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, self.file_mode))
+        return Upload(record, 0)
+
+    def load(self, record: UploadRecord) -> Upload:
+        """See ``UploadStore``. A finished upload is not looked for: it may have been moved away."""
+        if record.finished_at is not None and record.length is not None:
+            return Upload(record, record.length)
+        with translated():
+            try:
+                return Upload(record, self.path(record).stat().st_size)
+            except FileNotFoundError:
+                raise UploadGone() from None
+
+    def open_sink(self, upload: Upload, offset: int) -> Sink:
+        """See ``UploadStore``."""
+        descriptor = self._open_locked(upload)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != offset:
+                raise OffsetConflict(size)
+            return FileSink(descriptor, offset, sync=self.durability == "strict")
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _open_locked(self, upload: Upload) -> int:
+        """Open the data file and take its lock, or raise ``Locked`` or ``UploadGone``."""
+        path = self.path(upload.record)
+        with translated():
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise UploadGone() from None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Between open and flock the file may have been removed by whoever held the lock before us.
+                if os.fstat(descriptor).st_nlink == 0:
+                    raise UploadGone()
+            except BlockingIOError:
+                os.close(descriptor)
+                raise Locked() from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return descriptor
+
+    def sync(self, upload: Upload) -> None:
+        """See ``UploadStore``: the data file, and the directories that lead to it."""
+        if self.durability == "none":
+            return
+        path = self.path(upload.record)
+        with translated():
+            try:
+                _sync_path(path, os.fdatasync)
+            except FileNotFoundError:
+                raise UploadGone() from None
+            for directory in path.parents:
+                _sync_path(directory, os.fsync)
+                if directory == self.directory:
+                    break
+
+    def finish(self, upload: Upload, now: datetime) -> Upload:
+        """See ``UploadStore``."""
+        self.sync(upload)
+        return replace(upload, record=self.records.set_finished(upload.id, now))
+
+    def terminate(self, upload: Upload) -> None:
+        """See ``Terminates``."""
+        with suppress(UploadGone):
+            descriptor = self._open_locked(upload)
+            try:
+                with translated():
+                    self.path(upload.record).unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+        self.records.delete(upload.id)
+
+    def declare_length(self, upload: Upload, length: int) -> Upload:
+        """See ``DefersLength``."""
+        return replace(upload, record=self.records.set_length(upload.id, length))
+
+    def touch(self, upload: Upload, now: datetime, expires_at: datetime | None) -> Upload:
+        """See ``Expires``."""
+        self.records.touch(upload.id, now, expires_at)
+        return replace(upload, record=replace(upload.record, expires_at=expires_at))
+
+    def expired(self, now: datetime, limit: int) -> list[Upload]:
+        """See ``Expires``. Uploads whose data file is lost count too, with offset 0, so that they can be terminated."""
+        found = []
+        for record in self.records.expired(now, limit):
+            try:
+                found.append(self.load(record))
+            except UploadGone:
+                found.append(Upload(record, 0))
+        return found
+
+
+class FileSink(Sink):
+    """Appends to one locked file; closing it frees the lock."""
+
+    def __init__(self, descriptor: int, offset: int, *, sync: bool) -> None:
+        self._descriptor = descriptor
+        self._position = offset
+        self._sync = sync
+
+    def fileno(self) -> int:
+        """Return the descriptor of the data file, for shells that move bytes into it themselves."""
+        return self._descriptor
+
+    def write(self, data: memoryview) -> None:
+        """See ``Sink``."""
+        with translated():
+            while data:
+                written = os.pwrite(self._descriptor, data, self._position)
+                self._position += written
+                data = data[written:]
+
+    def settle(self) -> int:
+        """See ``Sink``."""
+        try:
+            with translated():
+                if self._sync:
+                    os.fdatasync(self._descriptor)
+                return os.fstat(self._descriptor).st_size
+        finally:
+            os.close(self._descriptor)
+
+
+def _sync_path(path: Path, sync: Callable[[int], None]) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,145 @@
+"""Records as small JSON files beside the data, for an endpoint without a database.
+
+A record is replaced by writing a new file and renaming it over the old one, so a reader sees the old or the new record
+and never half of one. The format carries a version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tus_server.errors import BadRequest, StoreUnavailable, UploadNotFound
+from tus_server.uploads import UploadRecord, is_upload_id
+
+FORMAT = 1
+
+
+class FileRecords:
+    """Records in ``<directory>/<upload id>.upload.json``. Changes of one record must not run at once: hold its lease.
+
+    Args:
+        directory: Where the files live; created when needed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def _path(self, upload_id: str) -> Path:
+        if not is_upload_id(upload_id):
+            raise UploadNotFound()
+        return self._directory / f"{upload_id}.upload.json"
+
+    def create(self, record: UploadRecord) -> None:
+        """See ``Records``."""
+        with _unavailable():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(prefix=".record-", dir=self._directory)
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(_to_json(record), file)
+                os.replace(temporary, self._path(record.id))
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
+
+    def get(self, upload_id: str) -> UploadRecord:
+        """See ``Records``."""
+        path = self._path(upload_id)
+        with _unavailable():
+            try:
+                return _from_json(json.loads(path.read_text(encoding="utf-8")))
+            except FileNotFoundError:
+                raise UploadNotFound() from None
+
+    def _change(self, upload_id: str, change: Callable[[UploadRecord], UploadRecord]) -> UploadRecord:
+        before = self.get(upload_id)
+        after = change(before)
+        if after != before:
+            self.create(after)
+        return after
+
+    def set_length(self, upload_id: str, length: int) -> UploadRecord:
+        """See ``Records``."""
+
+        def change(record: UploadRecord) -> UploadRecord:
+            if record.length not in (None, length):
+                raise BadRequest(f"The length is {record.length} already.", code="length_fixed")
+            return replace(record, length=length)
+
+        return self._change(upload_id, change)
+
+    def set_finished(self, upload_id: str, at: datetime) -> UploadRecord:
+        """See ``Records``."""
+        return self._change(upload_id, lambda record: replace(record, finished_at=record.finished_at or at))
+
+    def touch(self, upload_id: str, now: datetime, expires_at: datetime | None) -> None:
+        """See ``Records``."""
+        self._change(upload_id, lambda record: replace(record, expires_at=expires_at))
+
+    def delete(self, upload_id: str) -> None:
+        """See ``Records``."""
+        with _unavailable():
+            self._path(upload_id).unlink(missing_ok=True)
+
+    def expired(self, now: datetime, limit: int) -> list[UploadRecord]:
+        """See ``Records``. Reads every record of the directory."""
+        found: list[tuple[datetime, UploadRecord]] = []
+        for path in self._directory.glob("*.upload.json"):
+            with suppress(UploadNotFound):
+                record = self.get(path.name.removesuffix(".upload.json"))
+                if record.finished_at is None and record.expires_at is not None and record.expires_at <= now:
+                    found.append((record.expires_at, record))
+        return [record for _, record in sorted(found, key=lambda pair: pair[0])[:limit]]
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreUnavailable("The upload's record cannot be used right now.") from error
+
+
+def _to_json(record: UploadRecord) -> dict[str, object]:
+    return {
+        "format": FORMAT,
+        "id": record.id,
+        "object_name": record.object_name,
+        "length": record.length,
+        "metadata": record.metadata,
+        "created_at": record.created_at.isoformat(),
+        "expires_at": record.expires_at and record.expires_at.isoformat(),
+        "finished_at": record.finished_at and record.finished_at.isoformat(),
+        "max_size": record.max_size,
+        "facts": dict(record.facts),
+    }
+
+
+# Any: this is JSON of our own making; a file of another format raises, and is reported as unavailable.
+def _from_json(data: dict[str, Any]) -> UploadRecord:
+    if data["format"] != FORMAT:
+        raise ValueError(f"a record of format {FORMAT} was expected, {data['format']} came")
+
+    def moment(name: str) -> datetime | None:
+        return None if data[name] is None else datetime.fromisoformat(data[name])
+
+    return UploadRecord(
+        id=data["id"],
+        object_name=data["object_name"],
+        length=data["length"],
+        metadata=data["metadata"],
+        created_at=datetime.fromisoformat(data["created_at"]),
+        expires_at=moment("expires_at"),
+        finished_at=moment("finished_at"),
+        max_size=data["max_size"],
+        facts=data["facts"],
+    )

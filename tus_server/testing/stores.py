@@ -1,0 +1,168 @@
+"""The promises of an upload store, as a test class to subclass.
+
+Give it a ``store`` and a ``stored_bytes`` that looks past the store at what lies in the backend; the rest is here.
+Abilities that a store does not declare are skipped with that reason.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tus_server.errors import BadRequest, Locked, OffsetConflict, UploadGone, UploadNotFound
+from tus_server.stores.base import DefersLength, Expires, Terminates, UploadStore
+from tus_server.uploads import Upload, UploadRecord, generate_upload_id
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def make_record(length: int | None = 10, **facts: object) -> UploadRecord:
+    """Return a new record with a fresh id, created at ``NOW``."""
+    upload_id = generate_upload_id()
+    record = UploadRecord(upload_id, upload_id, length, "name Zm9v", NOW)
+    return replace(record, **facts)  # type: ignore[arg-type]  # a test names the fields it wants
+
+
+def append(store: UploadStore, upload: Upload, data: bytes) -> Upload:
+    """Append bytes in one go and return the upload as it then stands."""
+    sink = store.open_sink(upload, upload.offset)
+    sink.write(memoryview(data))
+    return replace(upload, offset=sink.settle())
+
+
+class UploadStoreContract:
+    """Subclass it, and give it the fixture ``store`` and the method ``stored_bytes``."""
+
+    @abstractmethod
+    def stored_bytes(self, store: UploadStore, upload: Upload) -> bytes:
+        """Return what lies in the backend for an upload, without asking the store."""
+
+    def test_a_new_upload_is_empty_and_found_again(self, store: UploadStore) -> None:
+        record = make_record()
+        created = store.create(record)
+        assert created == Upload(record, 0)
+        assert store.get(record.id) == created
+        assert self.stored_bytes(store, created) == b""
+
+    def test_an_unknown_upload_is_not_found(self, store: UploadStore) -> None:
+        with pytest.raises(UploadNotFound):
+            store.get(generate_upload_id())
+
+    def test_bytes_are_appended_in_order_and_the_offset_follows(self, store: UploadStore) -> None:
+        upload = store.create(make_record())
+        upload = append(store, upload, b"hello")
+        assert upload.offset == 5
+        upload = append(store, upload, b"world")
+        assert store.get(upload.id).offset == 10
+        assert self.stored_bytes(store, upload) == b"helloworld"
+
+    def test_several_writes_of_one_sink_are_one_append(self, store: UploadStore) -> None:
+        upload = store.create(make_record())
+        sink = store.open_sink(upload, 0)
+        for piece in (b"a", b"", b"bc", b"def"):
+            sink.write(memoryview(piece))
+        assert sink.settle() == 6
+        assert self.stored_bytes(store, upload) == b"abcdef"
+
+    def test_the_buffer_belongs_to_the_caller_after_a_write(self, store: UploadStore) -> None:
+        upload = store.create(make_record())
+        buffer = bytearray(b"first")
+        sink = store.open_sink(upload, 0)
+        sink.write(memoryview(buffer))
+        buffer[:] = b"other"
+        sink.settle()
+        assert self.stored_bytes(store, upload) == b"first"
+
+    def test_a_sink_that_wrote_nothing_changes_nothing(self, store: UploadStore) -> None:
+        upload = append(store, store.create(make_record()), b"abc")
+        assert store.open_sink(upload, 3).settle() == 3
+        assert store.get(upload.id).offset == 3
+
+    @pytest.mark.parametrize("offset", [0, 2, 4, 2**40])
+    def test_another_offset_is_refused_and_changes_nothing(self, store: UploadStore, offset: int) -> None:
+        upload = append(store, store.create(make_record()), b"abc")
+        with pytest.raises(OffsetConflict) as caught:
+            store.open_sink(upload, offset)
+        assert caught.value.offset == 3
+        assert self.stored_bytes(store, upload) == b"abc"
+        assert append(store, upload, b"d").offset == 4
+
+    def test_a_second_writer_is_locked_out_until_the_first_has_settled(self, store: UploadStore) -> None:
+        upload = store.create(make_record())
+        first = store.open_sink(upload, 0)
+        with pytest.raises(Locked):
+            store.open_sink(upload, 0)
+        first.write(memoryview(b"abc"))
+        assert first.settle() == 3
+        assert append(store, replace(upload, offset=3), b"d").offset == 4
+
+    def test_finishing_is_recorded_and_may_be_repeated(self, store: UploadStore) -> None:
+        upload = append(store, store.create(make_record(3)), b"abc")
+        assert upload.is_received
+        assert not store.get(upload.id).is_finished
+        store.sync(upload)
+        finished = store.finish(upload, NOW)
+        assert finished.record.finished_at == NOW
+        assert store.finish(finished, NOW + timedelta(hours=1)).record.finished_at == NOW
+        assert store.get(upload.id) == finished
+        assert self.stored_bytes(store, upload) == b"abc"
+
+    def test_an_empty_upload_finishes(self, store: UploadStore) -> None:
+        assert store.finish(store.create(make_record(0)), NOW).is_finished
+
+    def test_a_deferred_length_is_fixed_once(self, store: UploadStore) -> None:
+        if not isinstance(store, DefersLength):
+            pytest.skip("the store does not defer lengths")
+        upload = store.create(make_record(None))
+        assert store.declare_length(upload, 4).length == 4
+        assert store.declare_length(upload, 4).length == 4
+        with pytest.raises(BadRequest):
+            store.declare_length(upload, 5)
+        assert store.get(upload.id).length == 4
+
+    def test_a_terminated_upload_is_gone_with_its_bytes(self, store: UploadStore) -> None:
+        if not isinstance(store, Terminates):
+            pytest.skip("the store does not terminate")
+        upload = append(store, store.create(make_record()), b"abc")
+        store.terminate(upload)
+        store.terminate(upload)
+        with pytest.raises((UploadNotFound, UploadGone)):
+            store.get(upload.id)
+        with pytest.raises(UploadGone):
+            store.open_sink(upload, 3)
+
+    def test_termination_waits_for_a_writer(self, store: UploadStore) -> None:
+        if not isinstance(store, Terminates):
+            pytest.skip("the store does not terminate")
+        upload = store.create(make_record())
+        sink = store.open_sink(upload, 0)
+        with pytest.raises(Locked):
+            store.terminate(upload)
+        sink.write(memoryview(b"abc"))
+        sink.settle()
+        assert store.get(upload.id).offset == 3
+        store.terminate(upload)
+
+    def test_only_unfinished_uploads_expire_oldest_first(self, store: UploadStore) -> None:
+        if not isinstance(store, Expires):
+            pytest.skip("the store's uploads do not expire")
+        late = store.create(make_record(expires_at=NOW + timedelta(hours=2)))
+        early = store.create(make_record(expires_at=NOW + timedelta(hours=1)))
+        store.create(make_record())
+        done = store.create(make_record(0, expires_at=NOW))
+        store.finish(done, NOW)
+        assert store.expired(NOW, 10) == []
+        expired = store.expired(NOW + timedelta(hours=3), 10)
+        assert [upload.id for upload in expired] == [early.id, late.id]
+        assert [upload.id for upload in store.expired(NOW + timedelta(hours=3), 1)] == [early.id]
+
+    def test_activity_moves_the_expiry(self, store: UploadStore) -> None:
+        if not isinstance(store, Expires):
+            pytest.skip("the store's uploads do not expire")
+        upload = store.create(make_record(expires_at=NOW))
+        moved = store.touch(upload, NOW, NOW + timedelta(hours=5))
+        assert moved.record.expires_at == NOW + timedelta(hours=5)
+        assert store.get(upload.id).record.expires_at == NOW + timedelta(hours=5)
