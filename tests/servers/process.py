@@ -1,0 +1,229 @@
+"""A real server as a child process: started on a free port, killed, restarted on the same port and directory.
+
+    with RunningServer("gthread", tmp_path) as server:
+        requests.get(server.url + "/health/")
+        server.kill()      # SIGKILL to every process of the server
+        server.restart()   # the same port, directory and environment
+
+The kinds: ``gthread`` (gunicorn, 1 worker of 16 threads), ``sync`` (gunicorn, 4 processes), ``uvicorn`` (1 process),
+``uvicorn-2`` (2 processes), ``node`` (``@tus/server``, to try the suite itself). By default they serve
+``tests.servers`` (settings ``project``); any other project is named by ``wsgi``, ``asgi`` and ``env``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path(__file__).resolve().parents[2]
+INTEROP = ROOT / "tests" / "tus_server" / "interop"
+
+Kind = Literal["gthread", "sync", "uvicorn", "uvicorn-2", "node"]
+WSGI_KINDS: tuple[Kind, ...] = ("gthread", "sync")
+ASGI_KINDS: tuple[Kind, ...] = ("uvicorn", "uvicorn-2")
+
+#: Seconds that a server may take to answer its first request, or to end after SIGTERM.
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 15.0
+
+
+class ServerFailed(RuntimeError):
+    """The server did not start or did not answer; the message ends with its log."""
+
+
+def find_free_port() -> int:
+    """Return a port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RunningServer:
+    """A server process, its port, and the private directory of its database and files.
+
+    Args:
+        kind: Which server; see the module.
+        directory: The child's working directory; ``TEST_SERVER_DIRECTORY`` tells the project. Created if missing.
+        env: Settings for the project, as environment variables.
+        wsgi, asgi: The application for the kinds that need it, as ``module:name``.
+        health: A path that answers anything below 500 once the server is up.
+        arguments: More command line arguments for the server.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        directory: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        wsgi: str = "tests.servers.wsgi:application",
+        asgi: str = "tests.servers.asgi:application",
+        health: str = "/health/",
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        self.kind = kind
+        self.directory = directory
+        self.port = find_free_port()
+        self.log_path = directory / "server.log"
+        self._env = dict(env or {})
+        self._wsgi, self._asgi = wsgi, asgi
+        self._health = health
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+        self.start()
+
+    def __enter__(self) -> RunningServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, for a socket."""
+        return "127.0.0.1", self.port
+
+    @property
+    def pid(self) -> int:
+        """The process that was started: the gunicorn master, or uvicorn itself."""
+        if self._process is None:
+            raise ServerFailed("The server is not running.")
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything that the server wrote so far, over all its restarts."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.servers.project",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "TEST_SERVER_DIRECTORY": str(self.directory),
+            "TEST_SERVER_PORT": str(self.port),
+            **self._env,
+        }
+        with self.log_path.open("ab") as log:
+            # A session of its own: one signal to the group reaches workers whose master is already dead.
+            self._process = subprocess.Popen(
+                self._command(),
+                cwd=self.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise ServerFailed(f"{self.kind} does not answer on port {self.port}:\n{self.log[-4000:]}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End the server by SIGTERM, as an operator would; by SIGKILL when it does not go."""
+        process = self._process
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT)
+        self.kill()
+
+    def kill(self) -> None:
+        """``kill -9`` for every process of the server; returns when they are gone."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        while _members(process.pid):
+            time.sleep(0.002)
+
+    def restart(self) -> None:
+        """Start again on the same port, directory and environment; stops the server first if it runs."""
+        self.stop()
+        self.start()
+
+    def pids(self) -> list[int]:
+        """Return the living processes of the server, master and workers."""
+        return _members(self.pid)
+
+    def rss_peak(self) -> int:
+        """Return the highest resident size so far of the largest process of the server, in bytes (VmHWM)."""
+        return max(_peak(pid) for pid in self.pids())
+
+    def _command(self) -> list[str]:
+        gunicorn = [
+            *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "--no-control-socket"),
+            *("--graceful-timeout", "5", "--timeout", "120", "--worker-tmp-dir", str(self.directory)),
+        ]
+        uvicorn = [
+            *(sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--no-access-log", "--timeout-graceful-shutdown", "5"),
+        ]
+        commands: dict[str, list[str]] = {
+            "gthread": [*gunicorn, "--worker-class", "gthread", "--threads", "16", *self._arguments, self._wsgi],
+            "sync": [*gunicorn, "--worker-class", "sync", "--workers", "4", *self._arguments, self._wsgi],
+            "uvicorn": [*uvicorn, *self._arguments, self._asgi],
+            "uvicorn-2": [*uvicorn, "--workers", "2", *self._arguments, self._asgi],
+            "node": ["node", str(INTEROP / "server.mjs"), *self._arguments],
+        }
+        return commands[self.kind]
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection(*self.address, timeout=5)
+        try:
+            connection.request("GET", self._health)
+            with connection.getresponse() as answer:
+                return answer.status < 500
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def _members(group: int) -> list[int]:
+    """Return the living processes of a group; a zombie that nobody has waited for yet is dead."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                # After the name in brackets: state, parent, group.
+                state, _, of_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(of_group) == group and state != "Z":
+                    found.append(int(entry.name))
+    return sorted(found)
+
+
+def _peak(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return 0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,30 @@
+"""Settings of a tiny site that serves ``tus_server`` alone, without ``async_uploads``; see ``endpoints``."""
+
+import os
+from pathlib import Path
+
+DIRECTORY = Path(os.environ["TEST_SERVER_DIRECTORY"])
+#: ``none`` for tests that move gigabytes and ask for something else.
+DURABILITY = os.environ.get("TEST_SERVER_DURABILITY", "data")
+
+SECRET_KEY = "for tests only"
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
+INSTALLED_APPS: list[str] = []
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "tests.servers.urls"
+DATABASES: dict[str, dict[str, str]] = {}
+USE_TZ = True
+LANGUAGE_CODE = os.environ.get("TEST_SERVER_LANGUAGE", "ru")
+DEFAULT_CHARSET = "utf-8"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
