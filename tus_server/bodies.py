@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Protocol
 
 from tus_server.effects import End, Receive, Received
@@ -19,7 +20,7 @@ from tus_server.effects import End, Receive, Received
 SLICE_BYTES = 64 * 1024 * 1024
 SLICE_SECONDS = 1.0
 _BUFFER_BYTES = 1024 * 1024
-_SMALLEST_READ = 16 * 1024
+_SMALLEST_READ = 2 * 1024
 #: A portable read that takes longer than this, in seconds, makes the next one smaller.
 _PATIENCE = 0.1
 
@@ -32,20 +33,43 @@ class Readable(Protocol):
 
 
 class StreamBody:
-    """A body over ``wsgi.input``. Waits inside a read for as long as the server does: it knows no idle timeout.
+    """A body over ``wsgi.input``. It can look around only between two reads.
 
     Args:
         stream: The server's input.
         length: The body's length in bytes, ``None`` where the stream itself ends with the body.
+        connection: The socket that ``stream`` reads from, if the server lends it; without it a read waits for as long
+            as the server lets it, and there is no idle timeout.
     """
 
-    def __init__(self, stream: Readable, length: int | None) -> None:
+    def __init__(self, stream: Readable, length: int | None, connection: socket.socket | None = None) -> None:
         self._stream = stream
         self._left = length
-        self._size = 64 * 1024
+        self._connection = connection
+        self._size = _SMALLEST_READ
+        self._is_cut = False
 
     def receive(self, effect: Receive) -> Received:
         """Serve ``Receive``."""
+        self._is_cut = True
+        if self._connection is None:
+            received = self._receive(effect)
+        else:
+            timeout = self._connection.gettimeout()
+            self._connection.settimeout(effect.idle_timeout)
+            try:
+                received = self._receive(effect)
+            finally:
+                self._connection.settimeout(timeout)
+        self._is_cut = received.end != "finished" and self._left != 0
+        return received
+
+    def close(self) -> None:
+        """See ``SocketBody.close``."""
+        if self._is_cut and self._connection is not None:
+            _stop_reading(self._connection)
+
+    def _receive(self, effect: Receive) -> Received:
         count, started = 0, time.monotonic()
         while effect.limit is None or count < effect.limit:
             wanted = self._size if effect.limit is None else min(self._size, effect.limit - count)
@@ -76,6 +100,8 @@ class StreamBody:
                 return b"", "finished"
         try:
             data = self._stream.read(size)
+        except TimeoutError:
+            return self._rest(size), "idle"
         except Exception:
             # Every server has errors of its own for a client that is gone or a broken framing. gunicorn keeps what it
             # had decoded before; one more read fetches it.
@@ -123,9 +149,20 @@ class SocketBody:
         self._connection = connection
         self._reader = reader
         self._quiet_since = time.monotonic()
+        self._has_begun = False
+
+    def close(self) -> None:
+        """Say that the rest of a body which was begun will not be read.
+
+        gunicorn then finds its end at once, and closes the connection instead of waiting for what is missing. The rest
+        of a body that was never begun is left to gunicorn: it is drained for a while, so that the refusal arrives.
+        """
+        if self._has_begun and self._reader.length:
+            _stop_reading(self._connection)
 
     def receive(self, effect: Receive) -> Received:
         """Serve ``Receive``."""
+        self._has_begun = True
         count, started = 0, time.monotonic()
         limit = self._reader.length if effect.limit is None else min(effect.limit, self._reader.length)
         ahead = self._take_ahead(limit)
@@ -179,6 +216,11 @@ class SocketBody:
         return data
 
 
+def _stop_reading(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)
+
+
 # Any: a WSGI environment holds whatever its server puts in.
 def open_body(environ: dict[str, Any], length: int | None) -> StreamBody | SocketBody:
     """Return the best way to read the body of a WSGI request.
@@ -188,9 +230,11 @@ def open_body(environ: dict[str, Any], length: int | None) -> StreamBody | Socke
     """
     stream = environ["wsgi.input"]
     connection, reader = environ.get("gunicorn.socket"), getattr(stream, "reader", None)
-    if isinstance(connection, socket.socket) and _lends(connection, reader, length):
+    if not isinstance(connection, socket.socket):
+        return StreamBody(stream, length)
+    if _lends(connection, reader, length):
         return SocketBody(connection, reader)
-    return StreamBody(stream, length)
+    return StreamBody(stream, length, connection)
 
 
 def _lends(connection: socket.socket, reader: object, length: int | None) -> bool:

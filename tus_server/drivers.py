@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,7 +78,8 @@ class Suspended:
     effect: Effect
 
 
-#: Runs a store or hook call somewhere it may wait.
+#: Runs a store or hook call somewhere it may wait. When its task is cancelled it has either not begun the call, or
+#: finishes it and returns.
 Runner = Callable[[Call], Awaitable[Any]]
 
 
@@ -143,30 +144,45 @@ class _Loop:
 
     async def _shielded(self, effect: Effect) -> Any:
         """Provide an effect; a cancellation of this task ends waiting effects and lets calls come to their end."""
+        if isinstance(effect, Call):
+            return await run_to_end(self._run, effect, self._cancel)
         if self._is_cancelled and isinstance(effect, Pause):
             return None
         body = _NoBody() if self._is_cancelled or self._body is None else self._body
-        task = asyncio.ensure_future(self._provide(effect, body))
+        task = asyncio.ensure_future(_wait(effect, body))
         while True:
             try:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
-                self._is_cancelled = True
+                self._cancel()
                 if task.cancelled():
-                    return None
-                if not isinstance(effect, Call):
-                    task.cancel()
+                    # It had not begun, or was a pause.
+                    return await _wait(effect, _NoBody()) if not isinstance(effect, Pause) else None
+                task.cancel()
 
-    def _provide(self, effect: Effect, body: AsyncBody) -> Coroutine[Any, Any, Any]:
-        match effect:
-            case Receive():
-                return body.receive(effect)
-            case ReadBody():
-                return body.read(effect.limit)
-            case Pause():
-                return asyncio.sleep(effect.seconds)
-            case Call():
-                return self._call(effect)
+    def _cancel(self) -> None:
+        self._is_cancelled = True
 
-    async def _call(self, effect: Call) -> Any:
-        return await self._run(effect)
+
+async def _wait(effect: Receive | ReadBody | Pause, body: AsyncBody) -> Any:
+    match effect:
+        case Receive():
+            return await body.receive(effect)
+        case ReadBody():
+            return await body.read(effect.limit)
+        case Pause():
+            await asyncio.sleep(effect.seconds)
+
+
+async def run_to_end(run: Runner, call: Call, on_cancel: Callable[[], object]) -> Any:
+    """Run a call to its end whatever happens to this task; ``on_cancel`` is told of cancellations meanwhile.
+
+    A loop that closes cancels every task, also the one that runs the call: see ``Runner``.
+    """
+    while True:
+        task = asyncio.ensure_future(run(call))
+        while not task.cancelled():
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                on_cancel()

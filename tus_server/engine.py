@@ -14,7 +14,15 @@ from typing import TypeAlias
 
 from tus_server.config import TusConfig
 from tus_server.effects import Steps
-from tus_server.errors import BadRequest, InternalError, MethodNotAllowed, TusError, VersionMismatch
+from tus_server.errors import (
+    BadRequest,
+    BodyIdle,
+    BodyIncomplete,
+    InternalError,
+    MethodNotAllowed,
+    TusError,
+    VersionMismatch,
+)
 from tus_server.headers import TUS_VERSION
 from tus_server.hooks import Hooks
 from tus_server.locks.base import Locker
@@ -67,7 +75,8 @@ class Engine:
             response = yield from self._step(request)(request, self.context)
         except TusError as error:
             if error.status >= 500:
-                logger.warning("%s %s: %s", request.method, request.upload_id, error, exc_info=error)
+                level = logging.INFO if isinstance(error, BodyIncomplete | BodyIdle) else logging.WARNING
+                logger.log(level, "%s %s: %s", request.method, request.upload_id, error, exc_info=error.__cause__)
             response = build_error(error)
         except Exception:
             logger.exception("%s %s failed", request.method, request.upload_id)

@@ -46,13 +46,6 @@ class InvalidMetadata(BadRequest):
     message = "The Upload-Metadata header is malformed."
 
 
-class BodyIncomplete(BadRequest):
-    """The body ended before the length that the request had declared; what arrived is kept."""
-
-    code = "body_incomplete"
-    message = "The request's body ended early. What arrived is kept."
-
-
 class Forbidden(TusError):
     """The client may not do this."""
 
@@ -83,14 +76,6 @@ class MethodNotAllowed(TusError):
     def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
         listed = ", ".join(allowed)
         super().__init__(f"This address does not take {method}; it takes {listed}.", headers={"Allow": listed})
-
-
-class RequestTimeout(TusError):
-    """The body brought no byte for the idle timeout; what arrived is kept."""
-
-    status = 408
-    code = "idle"
-    message = "No data came for too long. What arrived is kept."
 
 
 class OffsetConflict(TusError):
@@ -197,6 +182,20 @@ class StoreUnavailable(TusError):
 
     def __init__(self, message: str = "", *, code: str | None = None, retry_after: int = 1) -> None:
         super().__init__(message, code=code, headers={"Retry-After": str(retry_after)})
+
+
+class BodyIncomplete(StoreUnavailable):
+    """The body ended before its declared length; what arrived is kept. Most likely the network's fault: try again."""
+
+    code = "body_incomplete"
+    message = "The request's body ended early. What arrived is kept."
+
+
+class BodyIdle(StoreUnavailable):
+    """The body brought no byte for the idle timeout; what arrived is kept. (408 would make tus-js-client give up.)"""
+
+    code = "idle"
+    message = "No data came for too long. What arrived is kept."
 
 
 class StorageFull(TusError):

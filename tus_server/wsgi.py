@@ -6,14 +6,16 @@ held while a client sends: that is WSGI; ``tus_server.asgi`` holds none.
 
 from __future__ import annotations
 
+import re
+
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, re_path
 from django.utils.encoding import escape_uri_path
 
-from tus_server.bodies import StreamBody, open_body
-from tus_server.drivers import Body, drive
+from tus_server.bodies import SocketBody, StreamBody, open_body
+from tus_server.drivers import drive
 from tus_server.engine import Engine
 from tus_server.headers import Headers
 from tus_server.messages import Request, Response
@@ -48,7 +50,11 @@ class TusView:
 
     def __call__(self, request: HttpRequest, upload_id: str | None = None) -> HttpResponseBase:
         """Serve a request whose body can be read in this thread."""
-        return build_answer(drive(self.engine.handle(build_request(request, upload_id)), _body(request)))
+        body = _open_body(request)
+        try:
+            return build_answer(drive(self.engine.handle(build_request(request, upload_id)), body))
+        finally:
+            body.close()
 
 
 def build_request(request: HttpRequest, upload_id: str | None) -> Request:
@@ -73,6 +79,8 @@ def build_answer(response: Response) -> HttpResponse:
         del answer["Content-Type"]
     for name, value in response.headers:
         answer[name] = value
+    # The engine has logged what matters; Django would mail the admins for every client that went away.
+    answer._has_been_logged = True  # type: ignore[attr-defined]  # read by django.utils.log.log_response
     return answer
 
 
@@ -86,7 +94,7 @@ def _headers(request: HttpRequest) -> list[tuple[str, str]]:
     return headers
 
 
-def _body(request: HttpRequest) -> Body:
+def _open_body(request: HttpRequest) -> StreamBody | SocketBody:
     length = request.META.get("CONTENT_LENGTH") or ""
     declared = int(length) if length.isascii() and length.isdigit() else None
     if isinstance(request, WSGIRequest):
@@ -96,15 +104,16 @@ def _body(request: HttpRequest) -> Body:
     return StreamBody(request, declared)
 
 
-def get_urls(engine: Engine, name: str = "tus") -> list[URLPattern]:
-    """Return the routes of an endpoint, to be included below a path that ends in a slash.
+def get_urls(prefix: str, engine: Engine, name: str = "tus") -> list[URLPattern]:
+    """Return the routes of an endpoint, with and without a slash at the end.
 
     Args:
+        prefix: Where the endpoint lies, such as ``files/``.
         engine: The endpoint.
         name: The URL name of the creation endpoint; an upload's is this with ``-upload`` behind it.
     """
-    view = TusView(engine)
+    view, start = TusView(engine), f"^{re.escape(prefix.strip('/'))}"
     return [
-        re_path(r"^$", view, name=name),
-        re_path(r"^(?P<upload_id>[^/]+)/?$", view, name=f"{name}-upload"),
+        re_path(rf"{start}/?$", view, name=name),
+        re_path(rf"{start}/(?P<upload_id>[^/]+)/?$", view, name=f"{name}-upload"),
     ]

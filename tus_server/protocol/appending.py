@@ -7,9 +7,9 @@ from dataclasses import replace
 from tus_server.effects import Steps, StoreCall
 from tus_server.errors import (
     BadRequest,
+    BodyIdle,
     BodyIncomplete,
     OffsetConflict,
-    RequestTimeout,
     StoreUnavailable,
     TooLarge,
     TusError,
@@ -44,7 +44,7 @@ def append_body(context: Context, upload: Upload, content_length: int | None, le
     Raises:
         OffsetConflict: It stands elsewhere by now, or another request took over; what this one brought is kept.
         TooLarge: A body of unknown length went over the end; what came before its last piece is kept.
-        BodyIncomplete, RequestTimeout, StoreUnavailable: The body was cut; what arrived is kept.
+        BodyIncomplete, BodyIdle, StoreUnavailable: The body was cut; what arrived is kept.
     """
     limit = upload.length if upload.length is not None else size_limit(context, upload.record)
     room = None if limit is None else limit - upload.offset
@@ -68,7 +68,7 @@ def _cut(end: BodyEnd, offset: int, limit: int | None) -> TusError:
         case "released":
             return OffsetConflict(offset, "Another request took this upload over.", code="taken_over")
         case "idle":
-            return RequestTimeout()
+            return BodyIdle()
         case "draining":
             return StoreUnavailable("The server is restarting. What arrived is kept.", code="draining")
         case _:

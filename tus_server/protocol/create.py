@@ -28,7 +28,8 @@ def create(request: Request, context: Context) -> Steps[Response]:
         raise BadRequest("Concatenation is not offered here.", code="unsupported_extension")
     record = _draft(request, context)
     content_length = body_length(request)
-    carries_data = is_offset_media_type(request.headers.get("Content-Type")) and content_length != 0
+    with_upload = is_offset_media_type(request.headers.get("Content-Type"))
+    carries_data = with_upload and content_length != 0
     if carries_data:
         refuse_checksum(request)
         require_room(record, content_length)
@@ -46,7 +47,7 @@ def create(request: Request, context: Context) -> Steps[Response]:
     elif upload.is_received:
         upload = yield from finish(context, upload)
     headers = [("Location", request.base_path + upload.id)]
-    if carries_data or upload.is_finished:
+    if with_upload or upload.is_finished:
         headers.append(("Upload-Offset", str(upload.offset)))
     return Response(201, (*headers, *describe(context, upload)))
 

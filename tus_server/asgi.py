@@ -1,0 +1,206 @@
+"""The shell for Django under ASGI: admission inside the project's middleware, the body outside of it.
+
+Django's own handler spools a body into a file before any view runs, and forgets it when the client vanishes. Here, for
+routes of ``TusView`` only, the middleware chain runs around the admission: permissions, limits, the upload's state.
+A request that needs its body is answered to the chain by ``Proceed``, whose headers and cookies are merged into the
+real answer; the body is received when no middleware, and no thread of its, waits any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, BinaryIO, cast
+
+import django
+from asgiref.sync import ThreadSensitiveContext, markcoroutinefunction, sync_to_async
+from django.core import signals
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.db import close_old_connections
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch, set_script_prefix
+from django.utils.log import log_response
+
+from tus_server.drivers import Runner, Suspended, admit, drive_async
+from tus_server.effects import Call
+from tus_server.lingering import LateEnd, linger
+from tus_server.pool import CallPool
+from tus_server.routing import UploadRequest, UploadRoutes, leads_to_uploads
+from tus_server.scopes import Listen, Scope, Send
+from tus_server.streams import StreamedBody
+from tus_server.wsgi import TusView, build_answer, build_request
+
+logger = logging.getLogger(__name__)
+
+
+def get_asgi_application(upload_paths: Sequence[str] = ()) -> UploadHandler:
+    """Return an ASGI application like ``django.core.asgi.get_asgi_application``, which streams uploads.
+
+    Args:
+        upload_paths: Prefixes of paths that are upload routes although the URL configuration does not show it before
+            the project's middleware has run (behind the script prefix, beginning with ``/``).
+    """
+    django.setup(set_prefix=False)
+    return UploadHandler(upload_paths)
+
+
+class Proceed(HttpResponse):
+    """Admitted, the body is to follow. Travels back through the middleware chain and never reaches a client."""
+
+
+class Admission:
+    """Stands for a ``TusView`` inside the chain: asynchronous, and has the view's attributes for middleware."""
+
+    def __init__(self, view: TusView, run: Runner) -> None:
+        self._view = view
+        self._run = run
+        markcoroutinefunction(self)
+
+    # Any: attributes that middleware puts on views and reads from them.
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+    async def __call__(self, request: UploadRequest, upload_id: str | None = None) -> HttpResponse:
+        """Admit a request, or answer it where it needs no body."""
+        # A middleware that asks again will not come back to its first answer.
+        await request.abandon(self._run)
+        outcome = await admit(self._view.engine.handle(build_request(request, upload_id)), self._run)
+        if not isinstance(outcome, Suspended):
+            return build_answer(outcome)
+        request.waiting = outcome
+        return Proceed()
+
+
+class UploadHandler(ASGIHandler):
+    """Django's handler, but requests to upload routes are streamed.
+
+    Args:
+        upload_paths: See ``get_asgi_application``.
+    """
+
+    def __init__(self, upload_paths: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.pool = CallPool()
+        self._routes = UploadRoutes(upload_paths)
+        self._bodies: set[StreamedBody] = set()
+        self._is_draining = False
+        self._has_warned = False
+
+    def drain(self) -> None:
+        """The server is going down: end every body now, and those to come; to be called in the loop's thread."""
+        self._is_draining = True
+        for body in self._bodies:
+            body.drain()
+
+    async def __call__(self, scope: Scope, receive: Listen, send: Send) -> None:
+        """Serve a connection of the ASGI server."""
+        request = self._routes.recognise(scope, receive)
+        if request is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await self._stream(request, send)
+
+    async def _stream(self, request: UploadRequest, send: Send) -> None:
+        late = LateEnd(send)
+        try:
+            async with ThreadSensitiveContext():
+                set_script_prefix(get_script_prefix(request.scope))
+                await signals.request_started.asend(sender=self.__class__, scope=request.scope)
+                response = await self.run_get_response(request)
+                if isinstance(response, Proceed):
+                    await sync_to_async(close_old_connections)()
+                else:
+                    await request.abandon(self.pool.run)
+                    await self._answer(request, response, late)
+                    await sync_to_async(response.close)()
+            if isinstance(response, Proceed):
+                answer = await self._receive(request, response)
+                await self._answer(request, answer, late)
+                await self.pool.run(Call(answer.close))
+        except asyncio.CancelledError:
+            await signals.request_finished.asend(sender=self.__class__)
+            raise
+        finally:
+            await request.abandon(self.pool.run)
+        if not (request.is_read or request.is_gone or "HTTP_EXPECT" in request.META):
+            await linger(request.listen)
+        with suppress(OSError):
+            await late.end()
+
+    async def _receive(self, request: UploadRequest, proceed: Proceed) -> HttpResponse:
+        """Receive the body and build the answer."""
+        body = StreamedBody(request.listen, self.pool.run)
+        self._bodies.add(body)
+        if self._is_draining:
+            body.drain()
+        try:
+            answer = build_answer(await drive_async(request.take_waiting(), self.pool.run, body))
+        finally:
+            self._bodies.discard(body)
+            await body.close()
+        request.is_read = body.end == "finished" or str(body.count) == request.META.get("CONTENT_LENGTH")
+        request.is_gone = body.end == "vanished"
+        _merge(proceed, answer)
+        if answer.status_code >= 400 and not request.is_gone:
+            await self.pool.run(Call(_log, answer, request))
+        return answer
+
+    async def _answer(self, request: UploadRequest, response: HttpResponseBase, late: LateEnd) -> None:
+        """Send an answer. A body that was not read must never become the next request of its connection."""
+        if isinstance(response, HttpResponse) and request.method != "HEAD" and response.status_code not in (204, 304):
+            response.headers.setdefault("Content-Length", str(len(response.content)))
+        if request.is_read:
+            late.keep = False
+        elif str(request.scope.get("http_version", "1.1")).startswith("1."):
+            response.headers["Connection"] = "close"
+        with suppress(OSError):
+            await self.send_response(response, late)
+
+    async def _get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        """Behind the middleware. A route that only seemed to be ours gets its body as Django would give it."""
+        if isinstance(request, UploadRequest) and not leads_to_uploads(
+            request.path_info, getattr(request, "urlconf", None)
+        ):
+            try:
+                request.give_body(cast(BinaryIO, await self.read_body(request.listen)))
+            except RequestAborted:
+                return HttpResponseBadRequest()
+        # Private, but the one place behind all middleware and before the view; the stubs leave it out.
+        response: HttpResponseBase = await super()._get_response_async(request)  # type: ignore[misc]
+        return response
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """Find the view, as Django does; an upload's request meets the view's admission instead."""
+        match = super().resolve_request(request)
+        if not isinstance(match.func, TusView):
+            return match
+        if isinstance(request, UploadRequest):
+            # Django unpacks what we return; ``request.resolver_match`` keeps telling the truth.
+            return cast(ResolverMatch, (Admission(match.func, self.pool.run), match.args, match.kwargs))
+        if request.method != "GET" and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "%s leads to an upload route only behind the middleware, so bodies are stored by Django first and cut "
+                "ones are lost. Name its prefix in get_asgi_application(upload_paths=...).",
+                request.path,
+            )
+        return match
+
+
+# Any: the two attributes belong to Django's handlers, the stubs leave them out.
+def _merge(proceed: Any, answer: Any) -> None:
+    """Keep what the middleware gave to the stand-in of an answer."""
+    for name, value in proceed.items():
+        if name.lower() not in ("content-length", "content-type") and not answer.has_header(name):
+            answer[name] = value
+    answer.cookies.update(proceed.cookies)
+    answer._resource_closers.extend(proceed._resource_closers)
+    answer._handler_class = proceed._handler_class
+
+
+def _log(response: HttpResponse, request: HttpRequest) -> None:
+    log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)

@@ -1,0 +1,65 @@
+"""Where calls may wait: a bounded pool of threads, with Django's care for database connections around each call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+
+from tus_server.effects import Call
+from tus_server.errors import StoreUnavailable
+
+#: How many calls to stores, databases and hooks may wait at the same time, in a process.
+POOL_THREADS = 8
+
+
+class CallPool:
+    """Where calls may wait: a bounded pool of threads, with Django's care for database connections around each."""
+
+    def __init__(self, threads: int = POOL_THREADS) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tus")
+
+    # Any: a call returns whatever its function does.
+    async def run(self, call: Call) -> Any:
+        """Run a call; see ``drivers.Runner``. Context variables follow, as with Django's own adapters."""
+        once = _Once(call)
+        hop = sync_to_async(once.run, thread_sensitive=False, executor=self._executor)
+        while not once.outcome.done():
+            # Cancelled only by a loop that closes: a call that has begun is waited for, another one begins now.
+            with suppress(asyncio.CancelledError):
+                await hop()
+        return once.outcome.result()
+
+    def close(self) -> None:
+        """Wait for the calls under way and end the threads."""
+        self._executor.shutdown()
+
+
+class _Once:
+    """A call that runs once, however often it is handed to a thread."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._lock = threading.Lock()
+        self.outcome: Future[Any] = Future()
+
+    def run(self) -> None:
+        with self._lock:
+            if self.outcome.done():
+                return
+            try:
+                close_old_connections()
+                try:
+                    self.outcome.set_result(self._call.run())
+                finally:
+                    close_old_connections()
+            except asyncio.CancelledError as error:
+                self.outcome.set_exception(StoreUnavailable(f"{self._call} was cancelled: {error}"))
+            except BaseException as error:
+                if not self.outcome.done():
+                    self.outcome.set_exception(error)

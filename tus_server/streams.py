@@ -1,0 +1,225 @@
+"""The body of a request under ASGI: one task listens, bytes gather, the pool writes them.
+
+* Bytes are written 256 KiB to 1 MiB at a time, or what there is once a second: never one thread hop per message, and a
+  slow client's bytes are stored within a second.
+* At most ``_AHEAD_BYTES`` (and one message) wait here while a write is under way; then nobody listens, and the server
+  below makes the client wait.
+* However a body ends, what came is written first. Cancellation is such an end.
+* Nothing is received before the first effect asks for it: servers answer ``Expect: 100-continue`` at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+from tus_server.bodies import SLICE_BYTES, SLICE_SECONDS
+from tus_server.drivers import Runner, run_to_end
+from tus_server.effects import End, Receive, Received, StoreCall
+from tus_server.errors import BodyIdle, BodyIncomplete, StoreUnavailable
+from tus_server.scopes import Listen
+from tus_server.stores.base import Sink
+
+logger = logging.getLogger(__name__)
+
+_GATHER_BYTES = 256 * 1024
+_WRITE_BYTES = 1024 * 1024
+_AHEAD_BYTES = 1024 * 1024
+#: Messages below this are copied together, so that a dripping client costs neither objects nor writes.
+_SMALL_BYTES = 16 * 1024
+#: Seconds of silence after which a body that is read into memory is given up.
+_READ_TIMEOUT = 60.0
+
+
+class Gathered:
+    """Bytes that came and were not taken yet, in order, without joining what is large."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes | bytearray | memoryview] = deque()
+        self.size = 0
+
+    def put(self, data: bytes | bytearray) -> None:
+        """Add bytes at the end."""
+        self.size += len(data)
+        last = self._pieces[-1] if self._pieces else None
+        if len(data) >= _SMALL_BYTES:
+            self._pieces.append(data)
+        elif isinstance(last, bytearray) and len(last) < _SMALL_BYTES:
+            last += data
+        elif data:
+            self._pieces.append(bytearray(data))
+
+    def take(self, count: int) -> list[memoryview]:
+        """Remove and return up to ``count`` bytes from the front; nobody changes them any more."""
+        taken = []
+        while count > 0 and self._pieces:
+            piece = memoryview(self._pieces.popleft())
+            if len(piece) > count:
+                self._pieces.appendleft(piece[count:])
+                piece = piece[:count]
+            taken.append(piece)
+            count -= len(piece)
+            self.size -= len(piece)
+        return taken
+
+
+class StreamedBody:
+    """A body that arrives in ASGI messages; see ``drivers.AsyncBody``.
+
+    Args:
+        listen: The server's ``receive``.
+        run: Where sinks may wait.
+    """
+
+    def __init__(self, listen: Listen, run: Runner) -> None:
+        self._listen = listen
+        self._run = run
+        self._gathered = Gathered()
+        self._listener: asyncio.Task[None] | None = None
+        self._wanted = 0
+        self._has_enough = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._heard_at = 0.0
+        #: How the body ended, as far as the listener knows; bytes may still be gathered.
+        self.end: End | None = None
+        #: How many bytes have come.
+        self.count = 0
+
+    async def receive(self, effect: Receive) -> Received:
+        """Serve ``Receive``."""
+        self._start()
+        clock = asyncio.get_running_loop().time
+        count, slice_ends = 0, clock() + SLICE_SECONDS
+        while count != effect.limit:
+            room = SLICE_BYTES if effect.limit is None else effect.limit - count
+            await self._gather(min(_GATHER_BYTES, room), min(slice_ends, self._heard_at + effect.idle_timeout))
+            if self._gathered.size:
+                count += await self._write(effect.sink, min(_WRITE_BYTES, room))
+            if count == effect.limit:
+                break
+            quiet_for = clock() - self._heard_at
+            if not self._gathered.size:
+                if self.end is not None:
+                    return Received(count, self.end, quiet_for)
+                if quiet_for >= effect.idle_timeout:
+                    return Received(count, "idle", quiet_for)
+            if self.end is None and (count >= SLICE_BYTES or clock() >= slice_ends):
+                return Received(count, "slice", quiet_for)
+        return Received(count, "limit")
+
+    async def read(self, limit: int) -> bytes:
+        """Serve ``ReadBody``."""
+        self._start()
+        clock = asyncio.get_running_loop().time
+        while self._gathered.size < limit and self.end is None:
+            if clock() - self._heard_at >= _READ_TIMEOUT:
+                raise BodyIdle()
+            await self._gather(limit, self._heard_at + _READ_TIMEOUT)
+        if self._gathered.size < limit and self.end != "finished":
+            raise StoreUnavailable(code="draining") if self.end == "draining" else BodyIncomplete()
+        return b"".join(self._gathered.take(limit))
+
+    def drain(self) -> None:
+        """End the body because the server is going down; to be called in the loop's thread. What came is stored."""
+        self._stop("draining")
+
+    async def close(self) -> None:
+        """Stop listening. What is gathered and was not taken is forgotten."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.wait([self._listener])
+
+    def _start(self) -> None:
+        if self._listener is None:
+            self._heard_at = asyncio.get_running_loop().time()
+            self._listener = asyncio.create_task(self._gather_messages())
+
+    def _stop(self, end: End) -> None:
+        if self.end is None:
+            self.end = end
+        self._has_enough.set()
+        self._has_room.set()
+
+    async def _gather_messages(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while self.end is None:
+            try:
+                message = await self._listen()
+            except Exception:
+                # Each server has errors of its own for a client that is gone or a broken framing.
+                logger.debug("A body ended with an error of the server's.", exc_info=True)
+                self._stop("vanished")
+                return
+            if message["type"] == "http.disconnect":
+                self._put(*_left_behind(self._listen))
+                self._stop("vanished")
+                return
+            self._heard_at = clock()
+            self._put(message.get("body") or b"", has_more=message.get("more_body", False))
+            if self._gathered.size >= max(_AHEAD_BYTES, self._wanted) and self.end is None:
+                self._has_room.clear()
+                await self._has_room.wait()
+                self._heard_at = clock()
+
+    def _put(self, data: bytes | bytearray, has_more: bool) -> None:
+        self._gathered.put(data)
+        self.count += len(data)
+        if not has_more:
+            self._stop("finished")
+        elif self._gathered.size >= self._wanted:
+            self._has_enough.set()
+
+    async def _gather(self, wanted: int, until: float) -> None:
+        """Wait until so many bytes are gathered, until the body's end, or until a time of the loop's clock."""
+        if self._gathered.size >= wanted or self.end is not None:
+            return
+        self._wanted = wanted
+        self._has_enough.clear()
+        self._has_room.set()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._has_enough.wait()
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            await self._rescue()
+
+    async def _rescue(self) -> None:
+        """Cancelled: end the body with what has come, including what the listener or the server holds already."""
+        self._stop("vanished")
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            logger.debug("A body was cancelled twice.")
+        if self._listener is not None and not self._listener.done():
+            self._put(*_left_behind(self._listen))
+
+    async def _write(self, sink: Sink, count: int) -> int:
+        """Give gathered bytes to a sink, whatever happens to this task meanwhile; return how many."""
+        pieces = self._gathered.take(count)
+        self._has_room.set()
+        await run_to_end(self._run, StoreCall(_write_all, sink, pieces), lambda: self._stop("vanished"))
+        return sum(len(piece) for piece in pieces)
+
+
+def _write_all(sink: Sink, pieces: list[memoryview]) -> None:
+    for piece in pieces:
+        sink.write(piece)
+
+
+def _left_behind(listen: Listen) -> tuple[bytes, bool]:
+    """Take what a server received but will not hand over, and say whether more belongs to the body.
+
+    uvicorn answers ``http.disconnect`` as soon as it knows that the client is gone, although it holds bytes that came
+    before (up to 64 KiB and one read), even the body's end.
+    """
+    # Any: whose method this is depends on the server.
+    cycle: Any = getattr(listen, "__self__", None)
+    body = getattr(cycle, "body", None)
+    has_more = getattr(cycle, "more_body", None)
+    if not isinstance(body, bytearray) or not isinstance(has_more, bool):
+        return b"", True
+    cycle.body = bytearray()
+    return bytes(body), has_more
