@@ -1,0 +1,216 @@
+"""The uploads of ``tus_server`` as rows of the journal, with their bytes in the storages of their fields.
+
+A request reads its row once; which storage keeps the bytes follows from it. All statements stand alone: no transaction
+outlives a call.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.db.models import Q
+from django.utils.translation import gettext as _
+
+from async_uploads import intake
+from async_uploads.journal import EXPIRED, AsyncTempFile, get_field_label, rows
+from async_uploads.registry import AsyncFieldRegistry
+from tus_server.errors import BadRequest, Forbidden, StoreUnavailable, UploadGone, UploadNotFound
+from tus_server.stores.base import DefersLength, Expires, Records, Sink, Terminates, UploadStore
+from tus_server.uploads import Upload, UploadRecord
+
+UNCLAIMED = Q(claim=None) | Q(claim=EXPIRED)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn a database that is locked or away into "try again"."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StoreUnavailable("The database cannot be used right now.") from error
+
+
+def build_record(row: AsyncTempFile, max_size: int | None = None) -> UploadRecord:
+    """Build the engine's view of a row."""
+    return UploadRecord(
+        id=row.upload_id,
+        object_name=row.object_name,
+        length=row.length,
+        metadata=row.metadata,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        finished_at=row.finished_at,
+        max_size=max_size,
+        facts={
+            "key": row.key,
+            "owner": row.owner,
+            "field_label": row.field_label,
+            "filename": row.original_filename,
+            "is_owned": row.is_claimed or row.is_promoted,
+        },
+    )
+
+
+class JournalRecords(Records):
+    """The facts of uploads, kept in the journal. All statements stand alone: no transaction outlives a method.
+
+    Args:
+        registry: Rows of fields that are not in it do not exist here.
+    """
+
+    def __init__(self, registry: AsyncFieldRegistry) -> None:
+        self.registry = registry
+
+    # Any: the model fields are known by what they carry, not by their class.
+    def find_field(self, label: str) -> Any:
+        """Return the field of this registry with a label; ``None`` when it has none."""
+        fields = self.registry.fields_by_id.values()
+        return next((field for field in fields if get_field_label(field) == label), None)
+
+    def create(self, record: UploadRecord) -> None:
+        """See ``Records``. The row exists: ``RegistryStore.create`` needs its key to know where the bytes go."""
+
+    def get(self, upload_id: str) -> UploadRecord:
+        """See ``Records``."""
+        with translated():
+            row = rows().filter(upload_id=upload_id).first()
+        field = None if row is None else self.find_field(row.field_label)
+        if row is None or field is None:
+            raise UploadNotFound
+        if row.is_expiring:
+            raise UploadGone
+        return build_record(row, intake.size_limit(field))
+
+    def set_length(self, upload_id: str, length: int) -> UploadRecord:
+        """See ``Records``."""
+        with translated():
+            rows().filter(upload_id=upload_id, length=None).update(length=length)
+        record = self.get(upload_id)
+        if record.length != length:
+            raise BadRequest(f"The upload's length is {record.length} already.", code="length_fixed")
+        return record
+
+    def set_finished(self, upload_id: str, at: datetime.datetime) -> UploadRecord:
+        """See ``Records``."""
+        with translated():
+            rows().filter(upload_id=upload_id, finished_at=None).update(finished_at=at, last_activity=at)
+        return self.get(upload_id)
+
+    def touch(self, upload_id: str, now: datetime.datetime, expires_at: datetime.datetime | None) -> None:
+        """See ``Records``."""
+        with translated():
+            rows().filter(upload_id=upload_id).update(last_activity=now, expires_at=expires_at)
+
+    def delete(self, upload_id: str) -> None:
+        """See ``Records``. A row that a record has claimed stays."""
+        with translated():
+            rows().filter(UNCLAIMED, upload_id=upload_id).delete()
+
+    def expired(self, now: datetime.datetime, limit: int) -> list[UploadRecord]:
+        """See ``Records``."""
+        with translated():
+            found = rows().filter(finished_at=None, claim=None, expires_at__lte=now).exclude(metadata="")
+            return [build_record(row) for row in found.order_by("expires_at")[:limit]]
+
+
+class RegistryStore(UploadStore, Terminates, DefersLength, Expires):
+    """All storages of a registry's fields as one store; each upload goes to its own field's."""
+
+    records: JournalRecords
+
+    def __init__(self, registry: AsyncFieldRegistry) -> None:
+        self.registry = registry
+        self.records = JournalRecords(registry)
+
+    def _substore(self, record: UploadRecord) -> UploadStore:
+        """Return where a record's bytes are kept.
+
+        Raises:
+            UploadNotFound: Its field is gone, or takes no tus uploads.
+        """
+        field = self.records.find_field(str(record.facts.get("field_label", "")))
+        store = None if field is None else find_store(field, self.records)
+        if store is None:
+            raise UploadNotFound
+        return store
+
+    def create(self, record: UploadRecord) -> Upload:
+        """See ``UploadStore``. The row is written first, so that no bytes exist that no row names."""
+        facts = record.facts
+        field = self.records.find_field(str(facts["field_label"]))
+        with translated():
+            row = AsyncTempFile.create_for_field(
+                field,
+                str(facts["filename"]),
+                owner=facts["owner"],
+                length=record.length,
+                metadata=record.metadata,
+                media_type=facts["media_type"],
+                upload_id=record.id,
+                created_at=record.created_at,
+                expires_at=record.expires_at,
+            )
+        complete = build_record(row, record.max_size)
+        return self._substore(complete).create(complete)
+
+    def load(self, record: UploadRecord) -> Upload:
+        """See ``UploadStore``."""
+        return self._substore(record).load(record)
+
+    def open_sink(self, upload: Upload, offset: int) -> Sink:
+        """See ``UploadStore``."""
+        return self._substore(upload.record).open_sink(upload, offset)
+
+    def sync(self, upload: Upload) -> None:
+        """See ``UploadStore``."""
+        self._substore(upload.record).sync(upload)
+
+    def finish(self, upload: Upload, now: datetime.datetime) -> Upload:
+        """See ``UploadStore``."""
+        return self._substore(upload.record).finish(upload, now)
+
+    def terminate(self, upload: Upload) -> None:
+        """See ``Terminates``. From the first step on no record can claim the upload any more.
+
+        Raises:
+            Forbidden: A record has claimed it; nothing was changed.
+        """
+        if not claim_for_removal(upload.id):
+            raise Forbidden(_("The file is in use."), code="in_use")
+        store = self._substore(upload.record)
+        if isinstance(store, Terminates):
+            store.terminate(upload)
+
+    def declare_length(self, upload: Upload, length: int) -> Upload:
+        """See ``DefersLength``."""
+        store = self._substore(upload.record)
+        if not isinstance(store, DefersLength):
+            raise BadRequest("This upload's length cannot be deferred.", code="unsupported_extension")
+        return store.declare_length(upload, length)
+
+    def touch(self, upload: Upload, now: datetime.datetime, expires_at: datetime.datetime | None) -> Upload:
+        """See ``Expires``."""
+        store = self._substore(upload.record)
+        return store.touch(upload, now, expires_at) if isinstance(store, Expires) else upload
+
+    def expired(self, now: datetime.datetime, limit: int) -> list[Upload]:
+        """See ``Expires``."""
+        return [Upload(record, 0) for record in self.records.expired(now, limit)]
+
+
+def claim_for_removal(upload_id: str) -> bool:
+    """Take an upload out of every record's reach; ``False`` when a record has it. May be repeated."""
+    with translated():
+        if rows().filter(UNCLAIMED, upload_id=upload_id).update(claim=EXPIRED):
+            return True
+        return not rows().filter(upload_id=upload_id).exists()
+
+
+def find_store(field: Any, records: Records) -> UploadStore | None:
+    """Return the store for a field's tus uploads; ``None`` where its storage takes none."""
+    store: UploadStore | None = field.storage.upload_store(records)
+    return store

@@ -1,0 +1,1 @@
+"""Django storages that take uploads. Pick one in ``STORAGES``, or derive your own from ``base.AsyncUploadStorage``."""
