@@ -21,9 +21,9 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .PHONY: demo
-demo: $(BUNDLE) ## the demo site on http://127.0.0.1:8000
+demo: $(BUNDLE) ## the demo site on http://127.0.0.1:8000 (ARGS="--port 8001")
 	$(PYTHON) scripts/environments.py install demo
-	.venv/bin/python example/manage.py demo
+	.venv/bin/python example/manage.py demo $(ARGS)
 
 .PHONY: test
 test: $(BUNDLE) ## the suite on the oldest and the newest pair of Python and Django (ARGS="tests/x -k y")

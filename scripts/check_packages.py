@@ -15,6 +15,8 @@ STATIC = "async_uploads/static/async_uploads"
 NEEDED = (
     "async_uploads/py.typed",
     "tus_server/py.typed",
+    "async_uploads/templates/async_uploads/widgets/async_upload.html",
+    "async_uploads/migrations/0001_initial.py",
     f"{STATIC}/async-uploads.js",
     f"{STATIC}/async-uploads.esm.js",
     f"{STATIC}/async-uploads.css",

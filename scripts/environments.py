@@ -4,8 +4,8 @@
     python scripts/environments.py test [--everywhere] [PYTEST ARGUMENT ...]
 
 ``test`` runs the suite on both ends and on PostgreSQL. Tests marked ``e2e`` drive browsers and servers and take most
-of the time; in a run of the whole suite without ``--everywhere`` they run on the oldest pair only. Needs nothing but the
-standard library; a second call finds the stamps of the first and installs nothing.
+of the time; in a run of the whole suite without ``--everywhere`` they run on the oldest pair only. Needs nothing but
+the standard library; a second call finds the stamps of the first and installs nothing.
 """
 
 from __future__ import annotations

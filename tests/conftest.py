@@ -1,12 +1,14 @@
-"""What every test shares: the skip policy, hypothesis profiles, and PostgreSQL where a run asks for it."""
+"""What every test shares: the skip policy, the directory of the run, hypothesis profiles, PostgreSQL on demand."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
+from django.conf import settings
 
 from tests.servers.postgres import PostgresServer
 from tests.skips import SKIPS, SkipPolicy, need, required
@@ -18,6 +20,11 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SkipPolicy(SKIPS, required()), "skip-policy")
+    settings.RUN_DIRECTORY.mkdir(exist_ok=True)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(settings.RUN_DIRECTORY, ignore_errors=True)  # a killed server may still be writing
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""The demo project: settings, routes and the two applications."""

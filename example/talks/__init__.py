@@ -1,0 +1,1 @@
+"""A small archive of talks: recordings, pictures of the speakers, handouts; and the big file lab."""

@@ -1,0 +1,1 @@
+"""The whole thing in real Chromium against real servers that run the example project."""
