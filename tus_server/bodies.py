@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from tus_server.effects import End, Receive, Received
+from tus_server.errors import BadRequest
 
 #: After how many bytes or seconds a slice is over.
 SLICE_BYTES = 64 * 1024 * 1024
@@ -48,6 +49,7 @@ class StreamBody:
         self._connection = connection
         self._size = _SMALLEST_READ
         self._is_cut = False
+        self._is_malformed = False
 
     def receive(self, effect: Receive) -> Received:
         """Serve ``Receive``."""
@@ -93,7 +95,13 @@ class StreamBody:
             self._size = min(self._size * 2, _BUFFER_BYTES)
 
     def _read(self, size: int) -> tuple[bytes, End | None]:
-        """Read once. A short read is a cut where the length is known, and nothing but a cut."""
+        """Read once. A short read is a cut where the length is known, and nothing but a cut.
+
+        Raises:
+            BadRequest: The read before found the framing malformed.
+        """
+        if self._is_malformed:
+            raise BadRequest("The body's framing is malformed. What came before it is kept.", code="bad_framing")
         if self._left is not None:
             size = min(size, self._left)
             if size == 0:
@@ -102,10 +110,11 @@ class StreamBody:
             data = self._stream.read(size)
         except TimeoutError:
             return self._rest(size), "idle"
-        except Exception:
-            # Every server has errors of its own for a client that is gone or a broken framing. gunicorn keeps what it
-            # had decoded before; one more read fetches it.
-            return self._rest(size), "vanished"
+        except Exception as error:
+            # Every server has errors of its own for a client that is gone. gunicorn keeps what it had decoded before;
+            # one more read fetches it.
+            self._is_malformed = _tells_of_framing(error)
+            return self._rest(size), None if self._is_malformed else "vanished"
         if self._left is not None:
             self._left -= len(data)
             return data, "vanished" if len(data) < size else None
@@ -214,6 +223,11 @@ class SocketBody:
         """Serve ``ReadBody``."""
         data: bytes = self._reader.read(limit)
         return data
+
+
+def _tells_of_framing(error: Exception) -> bool:
+    """Say whether gunicorn refuses a body as malformed. A cut is ``NoMoreData`` there, everything else is framing."""
+    return type(error).__module__ == "gunicorn.http.errors" and type(error).__name__ != "NoMoreData"
 
 
 def _stop_reading(connection: socket.socket) -> None:
