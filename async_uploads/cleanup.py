@@ -18,9 +18,9 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from async_uploads import conf, journal, promotion
+from async_uploads import claims, conf, journal, promotion
+from async_uploads.claims import InvalidUpload
 from async_uploads.journal import EXPIRED, AsyncTempFile
-from async_uploads.promotion import InvalidUpload
 from async_uploads.registry import registries
 from async_uploads.storage.base import AsyncUploadStorage
 
@@ -140,7 +140,7 @@ def _adopt(run: _Run, each: Any, alias: str, pk: object, key: str) -> bool:
     if instance is None or getattr(instance, each.attname).name != key:
         return True
     try:
-        promotion.adopt(instance, [each], alias)
+        claims.adopt(instance, [each], alias)
     except InvalidUpload as error:
         run.report.problems.append(f"{each.model._meta.label}(pk={pk!r}).{each.name} holds the key {key}: {error}")
         return False

@@ -1,450 +1,35 @@
-"""How a record takes an upload over: claim in the caller's transaction, commit, then give the file its permanent name.
+"""After the commit: a claimed upload gets its permanent name in the storage.
 
 Rules for editors:
 
-* The database commits first, storage follows. ``adopt`` touches no storage; ``promote`` runs after the commit.
+* The database commits first, storage follows: nothing here runs for a record that is not committed.
 * Every step may be repeated after a crash at any line; ``cleanup`` repeats what nobody finished.
 * Nothing raised by ``promote`` leaves it: failures are recorded in the row, logged, and tried again later.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import secrets
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
-from django.core.exceptions import SuspiciousFileOperation
-from django.db import IntegrityError, models, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
-from async_uploads import journal
+from async_uploads import journal, naming
 from async_uploads.journal import AsyncTempFile
-from async_uploads.storage.base import AsyncUploadStorage, without_journal
-from async_uploads.values import reduce_name
+from async_uploads.storage.base import AsyncUploadStorage
 
 logger = logging.getLogger("async_uploads.promotion")
 
-#: How many names are tried when others are promised the same one.
-NAME_ATTEMPTS = 10
 #: Failed promotions are tried again after a minute, then twice as long each time, at most a day.
 FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(days=1)
 #: A claim is given back only after this long where record and journal lie in two databases, which commit apart.
 COMMIT_GRACE = timedelta(hours=1)
-
-
-class InvalidUpload(ValueError):
-    """A record was given something that is no upload for its field."""
-
-    def __init__(self, message: str = "Invalid upload received") -> None:
-        super().__init__(message)
-
-
-class AlreadyClaimed(InvalidUpload):
-    """Another record has taken the upload."""
-
-    def __init__(self, message: str = "The upload belongs to another record already") -> None:
-        super().__init__(message)
-
-
-class IncompleteUpload(InvalidUpload):
-    """The upload is not finished."""
-
-    def __init__(self, message: str = "The upload is not finished") -> None:
-        super().__init__(message)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a field's value remembers of its upload until promotion; it survives a rollback, pickle and copy."""
-
-    key: str
-    token: str
-
-
-@dataclass
-class _Pending:
-    """One field of one save: what is claimed, and which name is to be promised."""
-
-    field: Any  # Any: the model fields live above this module
-    file: Any
-    row: AsyncTempFile
-    token: str
-    held: str  # what the column holds now
-    name: str  # what it shall hold
-
-
-def is_pending(field: Any, file: Any) -> bool:
-    """Say from memory alone whether a field's value names an upload that is not promoted."""
-    if getattr(file, "claim", None) is not None:
-        return True
-    name = getattr(file, "name", file)
-    storage = field.storage
-    return isinstance(storage, AsyncUploadStorage) and isinstance(name, str) and storage.is_temporary_path(name)
-
-
-def build_record(instance: models.Model, field: Any, using: str) -> str:
-    """Return what ``AsyncTempFile.record`` says of a record: ``<database alias>:<primary key>``.
-
-    Args:
-        instance: The record.
-        field: Its field; the key is that of the table which holds the field's column.
-        using: The record's database alias.
-    """
-    return f"{using}:{_pk_text(instance, field)}"
-
-
-def _pk_text(instance: models.Model, field: Any) -> str:
-    value = getattr(instance, field.model._meta.pk.attname)
-    if isinstance(value, tuple):  # composite
-        return "" if None in value else json.dumps(value, default=str)
-    return "" if value is None else str(value)
-
-
-def _records(row: AsyncTempFile, field: Any) -> Any:
-    """Return the query set of the record that claimed an upload."""
-    alias, _, pk = row.record.partition(":")
-    return field.model._base_manager.using(alias).filter(pk=field.model._meta.pk.to_python(pk))
-
-
-def _key_of(file: Any) -> str:
-    return file.claim.key if file.claim is not None else file.name or ""
-
-
-# Before the INSERT or UPDATE.
-
-
-def look_up(files: Iterable[Any]) -> None:
-    """Read the rows of pending files into memory, in one statement for all that have none there."""
-    wanted = [file for file in files if file.row is None or file.row.key != _key_of(file)]
-    if not wanted:
-        return
-    found = {row.key: row for row in journal.rows().filter(key__in={_key_of(file) for file in wanted})}
-    for file in wanted:
-        file.row = found.get(_key_of(file))
-
-
-def prepare(instance: models.Model, field: Any, files: Sequence[Any]) -> None:
-    """Refuse what may not be saved, before anything is written; called by the field's ``pre_save``.
-
-    Args:
-        instance: The record that is saved.
-        field: The field.
-        files: The values of all its pending fields, so that their rows are read in one statement.
-
-    Raises:
-        InvalidUpload: The field's value is no upload for it, belongs to another record, or is not complete.
-    """
-    look_up(files)
-    try:
-        _check_before_save(instance, field)
-    except InvalidUpload:
-        for file in files:  # what was read now must not refuse a later save
-            file.row = None
-        raise
-
-
-def _check_before_save(instance: models.Model, field: Any) -> None:
-    file = getattr(instance, field.attname)
-    row = file.row
-    if row is None and file.claim is not None and file.name != file.claim.key and _still_stored(field, file.name):
-        file.claim = None  # promoted long ago: the cleanup has removed the row
-        return
-    require_acceptable(row, field)
-    if not row.is_claimed:
-        return
-    if not _is_ours(row, file, instance, field):
-        raise AlreadyClaimed
-    # The same record again, or the claim still stands.
-    file.name = row.moved_to_location
-    file.claim = None if row.is_promoted else Claim(row.key, row.claim)
-
-
-def _still_stored(field: Any, name: str) -> bool:
-    try:
-        return bool(field.storage.exists(name))
-    except (NotImplementedError, AttributeError):
-        return True
-
-
-def _is_ours(row: AsyncTempFile, file: Any, instance: models.Model, field: Any) -> bool:
-    if file.claim is not None and file.claim.token == row.claim:
-        return True
-    pk_text = _pk_text(instance, field)
-    return bool(pk_text) and row.record.partition(":")[2] == pk_text
-
-
-def require_acceptable(row: AsyncTempFile | None, field: Any) -> None:
-    """Check that an upload is one for this field, and complete.
-
-    A signed upload to a storage that trusts its clients (the default ``verify_upload``) counts as complete.
-
-    Raises:
-        InvalidUpload, IncompleteUpload: It is not.
-    """
-    if row is None or row.is_expiring or row.field_label != journal.get_field_label(field):
-        logger.warning("Refused for %s: %s is no upload for this field", field, row.key if row else "the value")
-        raise InvalidUpload
-    trusts = field.storage.__class__.verify_upload is AsyncUploadStorage.verify_upload and not row.metadata
-    if not row.is_finished and not trusts:
-        raise IncompleteUpload
-
-
-# After the INSERT or UPDATE, in the caller's transaction.
-
-
-def adopt(instance: models.Model, fields: Sequence[Any], using: str, *, created: bool = False) -> None:
-    """Claim the pending uploads of a record that was just written, and let its columns hold their permanent names.
-
-    In one savepoint: one UPDATE of the journal, which checks the claims, and one of the record's columns. Promotion
-    follows when the transaction commits. A claim that stands is left alone; one that a rollback undid is repeated.
-
-    Args:
-        instance: The record; its row exists.
-        fields: Those of its async fields that were written.
-        using: The database alias of the record.
-        created: Whether the record is new, so that its columns held nothing before.
-
-    Raises:
-        InvalidUpload: As ``prepare``. The columns hold what they held before where that is known.
-    """
-    files = [getattr(instance, field.attname) for field in fields]
-    try:
-        for is_last in (False, True):
-            look_up(files)
-            pending = [each for each in map(partial(_plan, instance, using), fields) if each is not None]
-            for file in files:
-                file.row = None
-            if not pending or _claim(instance, pending, using):
-                return
-            if is_last:
-                raise AlreadyClaimed
-    except InvalidUpload:
-        _restore_columns(instance, fields, using, created)
-        raise
-
-
-def _plan(instance: models.Model, using: str, field: Any) -> _Pending | None:
-    """Decide what is to be done for one field; ``None`` for nothing."""
-    file = getattr(instance, field.attname)
-    if not is_pending(field, file):
-        return None
-    row = file.row
-    require_acceptable(row, field)
-    held = file.name
-    if row.is_claimed:
-        if not _is_ours(row, file, instance, field):
-            raise AlreadyClaimed
-        if row.moved_to_location != held:
-            _update_columns(instance, {field: (held, row.moved_to_location)}, using)
-            file.name = row.moved_to_location
-        file.claim = None if row.is_promoted else Claim(row.key, row.claim)
-        if file.claim is not None and using != journal.write_database():
-            _promote_on_commit([(row, file)], using)  # the journal's commit does not tell whether the hook survived
-        return None
-    token = file.claim.token if file.claim is not None else secrets.token_hex(16)
-    name = held if file.claim is not None and held != row.key else _choose_name(instance, field, row)
-    return _Pending(field, file, row, token, held, name)
-
-
-def _choose_name(instance: models.Model, field: Any, row: AsyncTempFile) -> str:
-    """Return a permanent name that the storage does not hold, as Django's own file field would."""
-    max_length = min(field.max_length or journal.KEY_LENGTH, journal.KEY_LENGTH)
-    try:
-        name = field.generate_filename(instance, row.original_filename)
-    except SuspiciousFileOperation:
-        name = field.generate_filename(instance, reduce_name(row.original_filename))
-    return _find_available(field.storage, name, max_length)
-
-
-def _find_available(storage: Any, name: str, max_length: int) -> str:
-    with without_journal():
-        try:
-            return str(storage.get_available_name(name, max_length=max_length))
-        except (NotImplementedError, AttributeError):  # a storage without exists()
-            return name
-
-
-def _is_taken(storage: Any, name: str) -> bool:
-    return not storage.overwrites and storage.stored_size(name) is not None
-
-
-def _alternative(storage: Any, name: str, max_length: int) -> str:
-    """Return another name than one that was promised to somebody else."""
-    directory, slash, last = name.rpartition("/")
-    root, dot, extension = last.rpartition(".")
-    root, extension = (root, dot + extension) if root else (last, "")
-    room = max_length - len(directory) - len(slash) - len(extension) - 8
-    return _find_available(
-        storage, f"{directory}{slash}{root[: max(room, 1)]}_{secrets.token_hex(4)[:7]}{extension}", max_length
-    )
-
-
-class _ClaimLost(Exception):
-    """Somebody else claimed one of the uploads in between; the savepoint is to be rolled back."""
-
-
-class _NameTaken(Exception):
-    """The storage holds files with these names by now; the savepoint is to be rolled back."""
-
-    def __init__(self, taken: list[_Pending]) -> None:
-        super().__init__()
-        self.taken = taken
-
-
-class _ColumnChanged(Exception):
-    """Somebody else wrote to the record in between; the savepoint is to be rolled back."""
-
-
-def _claim(instance: models.Model, pending: list[_Pending], using: str) -> bool:
-    """Promise names and write them; ``False`` when somebody else claimed one of the uploads in between."""
-    promised: set[str] = set()
-    for each in pending:  # two fields of this very save
-        while _compute_digest(each) in promised:
-            each.name = _another_name(each)
-        promised.add(_compute_digest(each))
-    for attempt in range(1, NAME_ATTEMPTS + 1):
-        try:
-            with _atomic(using):
-                _write_claims(instance, pending, using)
-            return True
-        except _ClaimLost:
-            return False
-        except _ColumnChanged:
-            logger.info("%r was changed by somebody else while its uploads were claimed", instance)
-            return True
-        except _NameTaken as error:
-            for each in error.taken:
-                each.name = _another_name(each)
-        except IntegrityError:
-            if attempt == NAME_ATTEMPTS:
-                raise
-            # None is found where the other upload was promoted in between.
-            for each in _find_taken(pending) or pending:
-                each.name = _another_name(each)
-    return False
-
-
-def _write_claims(instance: models.Model, pending: list[_Pending], using: str) -> None:
-    if _update_journal(instance, pending, using) != len(pending):
-        raise _ClaimLost
-    # Whoever was promised a name before and has it by now has moved their file before their promise ended.
-    taken = [each for each in pending if _is_taken(each.field.storage, each.name)]
-    if taken:
-        raise _NameTaken(taken)
-    changes = {each.field: (each.held, each.name) for each in pending if each.name != each.held}
-    if changes and not _update_columns(instance, changes, using):
-        raise _ColumnChanged
-    # In autocommit the hook runs when the block ends, so memory must be right before.
-    for each in pending:
-        each.file.name = each.name
-        each.file.claim = Claim(each.row.key, each.token)
-    _promote_on_commit([(each.row, each.file) for each in pending], using)
-
-
-def _atomic(using: str) -> ExitStack:
-    stack = ExitStack()
-    with stack:
-        stack.enter_context(transaction.atomic(using=using))
-        if journal.write_database() != using:
-            stack.enter_context(transaction.atomic(using=journal.write_database()))
-        return stack.pop_all()
-
-
-def _compute_digest(each: _Pending) -> str:
-    # The storage as it is now: reads ask by that, and a project may have moved its files since the upload.
-    return journal.compute_target_digest(each.field.storage.identity(), each.name)
-
-
-def _another_name(each: _Pending) -> str:
-    max_length = min(each.field.max_length or journal.KEY_LENGTH, journal.KEY_LENGTH)
-    return _alternative(each.field.storage, each.name, max_length)
-
-
-def _find_taken(pending: list[_Pending]) -> list[_Pending]:
-    digests = {_compute_digest(each): each for each in pending}
-    keys = [each.row.key for each in pending]
-    taken = journal.rows().filter(target_digest__in=digests).exclude(key__in=keys)
-    return [digests[digest] for digest in taken.values_list("target_digest", flat=True) if digest is not None]
-
-
-def _update_journal(instance: models.Model, pending: list[_Pending], using: str) -> int:
-    """Write the claims in one statement; returns how many stand."""
-    free = Q()
-    for each in pending:
-        free |= Q(key=each.row.key) & (Q(claim=None) | Q(claim=each.token))
-    now = timezone.now()
-    columns: dict[str, Any] = {"last_activity": now}
-    values: dict[str, Callable[[_Pending], str]] = {
-        "record": lambda each: build_record(instance, each.field, using),
-        "claim": lambda each: each.token,
-        "moved_to_location": lambda each: each.name,
-        "target_digest": _compute_digest,
-    }
-    for column, value in values.items():
-        if len(pending) == 1:
-            columns[column] = value(pending[0])
-        else:
-            columns[column] = Case(
-                *(When(key=each.row.key, then=Value(value(each))) for each in pending),
-                output_field=models.CharField(),
-            )
-    for each in pending:
-        each.row.claim, each.row.moved_to_location = each.token, each.name
-        each.row.record, each.row.last_activity = build_record(instance, each.field, using), now
-    return journal.rows().filter(free, promoted_at=None).update(**columns)
-
-
-def _owners_of(changes: Iterable[Any]) -> dict[Any, list[Any]]:
-    """Group fields by the model whose table holds them (multi-table inheritance has several)."""
-    grouped: dict[Any, list[Any]] = {}
-    for field in changes:
-        grouped.setdefault(field.model, []).append(field)
-    return grouped
-
-
-def _update_columns(instance: models.Model, changes: Mapping[Any, tuple[str | None, str]], using: str) -> bool:
-    """Write new names where the columns hold the old ones; ``False`` when one does not."""
-    complete = True
-    for model, fields in _owners_of(changes).items():
-        found = model._base_manager.using(using).filter(pk=getattr(instance, model._meta.pk.attname))
-        found = found.filter(**{field.attname: changes[field][0] for field in fields})
-        complete &= bool(found.update(**{field.attname: changes[field][1] for field in fields}))
-    return complete
-
-
-def _restore_columns(instance: models.Model, fields: Sequence[Any], using: str, created: bool) -> None:
-    """Take a refused key out of the columns again, where the value before is known."""
-    connection = transaction.get_connection(using)
-    if connection.in_atomic_block:
-        return  # the caller's transaction will be rolled back, or is theirs to keep
-    for field in fields:
-        file = getattr(instance, field.attname)
-        previous = "" if created else file.previous
-        if previous is not None and file.name and file.claim is None:
-            _update_columns(instance, {field: (file.name, previous)}, using)
-
-
-# After the commit.
-
-
-def _promote_on_commit(claimed: Sequence[tuple[AsyncTempFile, Any]], using: str) -> None:
-    transaction.on_commit(partial(_promote_all, list(claimed)), using=using, robust=True)
-
-
-def _promote_all(claimed: Sequence[tuple[AsyncTempFile, Any]]) -> None:
-    for row, file in claimed:
-        if promote(row) and file is not None and file.claim is not None and file.claim.key == row.key:
-            file.name = row.moved_to_location if file.name != row.moved_to_location else file.name
-            file.claim = None
 
 
 def promote(row: AsyncTempFile) -> bool:
@@ -477,7 +62,7 @@ def promote(row: AsyncTempFile) -> bool:
 def is_held(row: AsyncTempFile, field: Any) -> bool:
     """Say whether a record holds the promised name: the one that claimed it, else any other of the field's model."""
     holding = {field.attname: row.moved_to_location}
-    if _records(row, field).filter(**holding).exists():
+    if find_records(row, field).filter(**holding).exists():
         return True
     alias = row.record.partition(":")[0]
     return bool(field.model._base_manager.using(alias).filter(**holding).exists())
@@ -497,7 +82,7 @@ def give_back(row: AsyncTempFile, field: Any) -> bool:
 
 def _move(row: AsyncTempFile, field: Any) -> None:
     storage: AsyncUploadStorage = field.storage
-    for _ in range(NAME_ATTEMPTS):
+    for _ in range(naming.NAME_ATTEMPTS):
         try:
             storage.move_file(row.place, row.moved_to_location)
             break
@@ -521,11 +106,11 @@ def _rename_claim(row: AsyncTempFile, field: Any) -> None:
         FileExistsError: The record that claimed the upload does not hold the name any more.
     """
     old = row.moved_to_location
-    new = _alternative(field.storage, old, min(field.max_length or journal.KEY_LENGTH, journal.KEY_LENGTH))
+    new = naming.find_alternative(field.storage, old, min(field.max_length or journal.KEY_LENGTH, journal.KEY_LENGTH))
     digest = journal.compute_target_digest(field.storage.identity(), new)
-    with _atomic(row.record.partition(":")[0]):
+    with atomic(row.record.partition(":")[0]):
         journal.rows().filter(pk=row.pk, claim=row.claim).update(moved_to_location=new, target_digest=digest)
-        if not _records(row, field).filter(**{field.attname: old}).update(**{field.attname: new}):
+        if not find_records(row, field).filter(**{field.attname: old}).update(**{field.attname: new}):
             raise FileExistsError(f"{old} belongs to somebody else")
     row.moved_to_location = new
 
@@ -541,3 +126,18 @@ def _record_failure(row: AsyncTempFile, error: Exception) -> None:
         failed.update(attempts=F("attempts") + 1, retry_at=row.retry_at, error=row.error)
     except Exception:
         logger.exception("Could not record why %s was not promoted", row.key)
+
+
+def find_records(row: AsyncTempFile, field: Any) -> Any:
+    """Return the query set of the record that claimed an upload."""
+    alias, _, pk = row.record.partition(":")
+    return field.model._base_manager.using(alias).filter(pk=field.model._meta.pk.to_python(pk))
+
+
+def atomic(using: str) -> ExitStack:
+    stack = ExitStack()
+    with stack:
+        stack.enter_context(transaction.atomic(using=using))
+        if journal.write_database() != using:
+            stack.enter_context(transaction.atomic(using=journal.write_database()))
+        return stack.pop_all()
