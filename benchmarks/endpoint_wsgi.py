@@ -1,6 +1,7 @@
 """The measured project under WSGI."""
 
-import endpoint  # noqa: F401  # configures Django
 from django.core.wsgi import get_wsgi_application
+
+import endpoint  # noqa: F401  # configures Django
 
 application = get_wsgi_application()

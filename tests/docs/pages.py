@@ -49,7 +49,7 @@ def find_blocks(language: str | None = None) -> list[Block]:
 
 
 def read_table(page: str, header: str) -> list[list[str]]:
-    """Return the rows of the tables of a page whose header line begins with ``header``, cells without backticks' spaces."""
+    """Return the rows of the tables of a page whose header line begins with ``header``."""
     rows, is_inside = [], False
     for line in read_page(page).splitlines():
         if line.startswith(header):

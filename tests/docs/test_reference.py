@@ -76,9 +76,9 @@ def test_more_precise_codes_are_those_that_are_raised() -> None:
 def test_checks_are_those_that_are_registered() -> None:
     source = (ROOT / "async_uploads" / "checks.py").read_text()
     levels = {"E": "error", "W": "warning", "I": "info"}
-    documented = {codes_in(id)[0]: level for id, level, _, _ in read_table("reference/checks", "| id | level |")}
+    documented = {codes_in(each)[0]: level for each, level, _, _ in read_table("reference/checks", "| id | level |")}
     registered = re.findall(r'id="(async_uploads\.([EWI])\d+)"', source)
-    assert documented == {id: levels[letter] for id, letter in registered}
+    assert documented == {each: levels[letter] for each, letter in registered}
 
 
 def test_the_commands_options_are_its_parsers() -> None:
@@ -149,15 +149,13 @@ def test_events_of_the_element_are_those_it_sends() -> None:
 
 def test_attributes_of_the_element_are_those_it_reads_or_sets() -> None:
     documented = {code for row in read_table("reference/element", "| attribute |") for code in codes_in(row[0])}
-    element = (FRONTEND / "src" / "element.ts").read_text()
-    drop = (FRONTEND / "src" / "drop.ts").read_text()
-    read = set(re.findall(r'this\.(?:get|set)Attribute\("([a-z-]+)"', element))
-    assert documented - {"dragging"} == read
-    assert "dragging" in drop
+    read = set(re.findall(r'this\.get\("([a-z-]+)"\)', read_scripts()))
+    kept = set(re.findall(r'(?:set|toggle)Attribute\("(state|dragging)"', read_scripts()))
+    assert documented == read | kept
 
 
 def test_states_of_the_element_are_those_of_its_type() -> None:
-    documented = [codes_in(row[0])[0] for row in read_table("reference/element", "| `state` |")]
+    documented = [codes_in(row[0])[0] for row in read_table("reference/element", "| value of `state` |")]
     declaration = re.search(r"export type State = (.*);", (FRONTEND / "src" / "states.ts").read_text())
     assert declaration is not None
     assert documented == re.findall(r'"(\w+)"', declaration[1])
@@ -173,3 +171,8 @@ def test_what_is_not_there_yet_is_said_in_one_place(name: str) -> None:
     assert name in read_page("explanation/not-yet")
     built = {path.stem for path in Path(ROOT / "async_uploads" / "storage").glob("*.py")}
     assert not built & {"s3", "azure"}, "the page is out of date"
+
+
+def test_columns_of_the_journal_are_those_of_the_model() -> None:
+    documented = [name for row in read_table("reference/journal", "| column |") for name in codes_in(row[0])]
+    assert sorted(documented) == sorted(field.name for field in models.AsyncTempFile._meta.concrete_fields)

@@ -179,8 +179,8 @@ class Cable:
             while _undelivered(server) and not stop.is_set():
                 time.sleep(0.001)
             _reset(server)
-        _reset(client)
         self.happened.set()
+        _reset(client)
 
 
 def _undelivered(one: socket.socket) -> int:

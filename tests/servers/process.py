@@ -159,7 +159,7 @@ class RunningServer:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        while _members(process.pid):
+        while group_members(process.pid):
             time.sleep(0.002)
 
     def restart(self) -> None:
@@ -169,7 +169,7 @@ class RunningServer:
 
     def pids(self) -> list[int]:
         """Return the living processes of the server, master and workers."""
-        return _members(self.pid)
+        return group_members(self.pid)
 
     def rss_peak(self) -> int:
         """Return the highest resident size so far of the largest process of the server, in bytes (VmHWM)."""
@@ -205,7 +205,7 @@ class RunningServer:
             connection.close()
 
 
-def _members(group: int) -> list[int]:
+def group_members(group: int) -> list[int]:
     """Return the living processes of a group; a zombie that nobody has waited for yet is dead."""
     found = []
     for entry in Path("/proc").iterdir():

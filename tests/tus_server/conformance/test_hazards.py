@@ -122,7 +122,8 @@ def test_broken_framing_never_stores_more_than_was_decoded(tus: TusClient, frami
         status = status_or_closed(wire)
     decoded = b"abcdef" if b"def" in body else b"abcabc" if b"fff" in body else b"abcde" if body == b"abcde" else b"abc"
     # Where both framings are given, a server may follow Transfer-Encoding (RFC 9112 6.1); then the 3 bytes are whole.
-    assert status in (0, 204) or 400 <= status < 500 or status == 501, status
+    # A chunk of more bytes than there are in the world is, for gunicorn, one that was cut.
+    assert status in (0, 204, 501) or 400 <= status < 500 or (status == 503 and b"fff" in body), status
     offset = tus.wait_for_offset(url, len(decoded), within=0.3)
     assert offset <= len(decoded)
     assert tus.stored_bytes(url) == decoded[:offset]
