@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, cast
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload, TemporaryFileUploadHandler
@@ -85,6 +86,19 @@ class DirectUploadView(RegistryView):
         return file
 
 
+class StreamedFileResponse(FileResponse):
+    """A file that is read piece by piece under ASGI too; Django's own reads all of it into memory there first."""
+
+    block_size = 256 * 1024
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the file's pieces, each read in a thread."""
+        pieces = iter(cast("Iterator[bytes]", self.streaming_content))
+        read = sync_to_async(lambda: next(pieces, b""), thread_sensitive=False)
+        while piece := await read():
+            yield piece
+
+
 class DirectDownloadView(RegistryView):
     """Serves one file of this server by a signed URL; the token is the permission."""
 
@@ -103,7 +117,7 @@ class DirectDownloadView(RegistryView):
             raise Http404("No such file") from error
         filename = clean_disposition_name(str(payload.get("filename") or name.rpartition("/")[2]))
         media_type = sniffing.guess_type(filename) or sniffing.UNKNOWN
-        response = FileResponse(file, content_type=media_type)
+        response = StreamedFileResponse(file, content_type=media_type)
         is_inline = media_type in sniffing.INLINE_TYPES
         response["Content-Disposition"] = content_disposition_header(not is_inline, filename) or "attachment"
         response["X-Content-Type-Options"] = "nosniff"

@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import stat
+import struct
 import time
 from collections import Counter, OrderedDict
 from contextlib import contextmanager, suppress
@@ -112,6 +113,9 @@ def close_connection(peer):
                 continue
             with socket.socket(fileno=os.dup(int(name))) as connection:
                 if connection.getpeername()[:2] == peer:
+                    # With a reset when the server closes it, as a dead server's kernel does: a polite end would let
+                    # the browser wait for a minute with bytes that nobody takes.
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     connection.shutdown(socket.SHUT_RDWR)
                     return True
     return False

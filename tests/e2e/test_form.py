@@ -160,6 +160,42 @@ def test_cancelling_deletes_the_upload_on_the_server(form: Page, site: Site, slo
     assert form.locator("#id_video").input_value() == ""
 
 
+# Ways to choose and to steer
+
+
+def test_everything_can_be_reached_by_the_keyboard_in_order(
+    form: Page, site: Site, slow: CDPSession, sample: Sample
+) -> None:
+    path = begin(form, site, sample)
+    form.locator("#id_video").focus()
+    form.keyboard.press("Tab")
+    expect(form.get_by_role("button", name="Pause upload of sample.bin")).to_be_focused()
+    form.keyboard.press("Enter")
+    expect(form.get_by_role("button", name="Resume upload of sample.bin")).to_be_focused()
+    form.keyboard.press("Tab")
+    expect(form.get_by_role("button", name="Cancel upload of sample.bin")).to_be_focused()
+    form.keyboard.press("Tab")
+    expect(form.locator("#id_picture")).to_be_focused()
+    form.keyboard.press("Shift+Tab")
+    form.keyboard.press("Enter")
+    expect(form.locator("#id_video")).to_be_focused()
+    expect(field(form)).to_have_attribute("state", "idle")
+    wait_for(lambda: not path.exists())
+
+
+def test_a_dropped_file_uploads_like_a_chosen_one(form: Page, site: Site) -> None:
+    dropped = form.evaluate_handle("""() => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File(["dropped, not chosen"], "перетащили.txt", {type: "text/plain"}));
+        return transfer;
+    }""")
+    field(form).dispatch_event("dragenter", {"dataTransfer": dropped})
+    field(form).dispatch_event("dragover", {"dataTransfer": dropped})
+    field(form).dispatch_event("drop", {"dataTransfer": dropped})
+    expect(field(form)).to_have_attribute("state", "done")
+    assert stored(site, save(form, site)).read_bytes() == b"dropped, not chosen"
+
+
 # What is kept
 
 

@@ -5,6 +5,8 @@ Everything about the server's side is asserted from outside: the data file's siz
 
 from __future__ import annotations
 
+import hashlib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +121,12 @@ def test_a_big_file_survives_kills_a_reload_and_a_lost_network(
     [(moved_to, promoted)] = site.rows("SELECT moved_to_location, promoted_at FROM async_uploads_asynctempfile")
     assert moved_to == name
     assert promoted
+
+    # It comes back the same, and never lay in the server's memory as a whole.
+    address = page.get_by_role("link", name="Download the recording").get_attribute("href")
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(f"{site.url}{address}") as answer:
+        while piece := answer.read(MIB):
+            digest.update(piece)
+    assert digest.hexdigest() == big.sha256
+    assert site.server.rss_peak() < 150 * MIB
