@@ -23,11 +23,11 @@ from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
-from django.utils.log import log_response
 
+from tus_server import draining
 from tus_server.drivers import Runner, Suspended, admit, drive_async
 from tus_server.effects import Call
-from tus_server.lingering import LateEnd, linger
+from tus_server.lingering import DRAINING_SECONDS, LINGER_SECONDS, LateEnd, linger
 from tus_server.pool import CallPool
 from tus_server.routing import UploadRequest, UploadRoutes, leads_to_uploads
 from tus_server.scopes import Listen, Scope, Send
@@ -88,6 +88,7 @@ class UploadHandler(ASGIHandler):
         self._routes = UploadRoutes(upload_paths)
         self._bodies: set[StreamedBody] = set()
         self._is_draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._has_warned = False
 
     def drain(self) -> None:
@@ -95,6 +96,13 @@ class UploadHandler(ASGIHandler):
         self._is_draining = True
         for body in self._bodies:
             body.drain()
+
+    def drain_soon(self) -> None:
+        """See ``draining.Drains``."""
+        if self._loop is not None:
+            # A loop that is closed has nothing to drain.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.drain)
 
     async def __call__(self, scope: Scope, receive: Listen, send: Send) -> None:
         """Serve a connection of the ASGI server."""
@@ -127,12 +135,13 @@ class UploadHandler(ASGIHandler):
         finally:
             await request.abandon(self.pool.run)
         if not (request.is_read or request.is_gone or "HTTP_EXPECT" in request.META):
-            await linger(request.listen)
+            await linger(request.listen, DRAINING_SECONDS if self._is_draining else LINGER_SECONDS)
         with suppress(OSError):
             await late.end()
 
     async def _receive(self, request: UploadRequest, proceed: Proceed) -> HttpResponse:
         """Receive the body and build the answer."""
+        self._watch()
         body = StreamedBody(request.listen, self.pool.run)
         self._bodies.add(body)
         if self._is_draining:
@@ -145,9 +154,14 @@ class UploadHandler(ASGIHandler):
         request.is_read = body.end == "finished" or str(body.count) == request.META.get("CONTENT_LENGTH")
         request.is_gone = body.end == "vanished"
         _merge(proceed, answer)
-        if answer.status_code >= 400 and not request.is_gone:
-            await self.pool.run(Call(_log, answer, request))
         return answer
+
+    def _watch(self) -> None:
+        """Have ``drain`` called when the process is told to end. The server has its own handlers by now."""
+        draining.install()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            draining.listen(self)
 
     async def _answer(self, request: UploadRequest, response: HttpResponseBase, late: LateEnd) -> None:
         """Send an answer. A body that was not read must never become the next request of its connection."""
@@ -200,7 +214,3 @@ def _merge(proceed: Any, answer: Any) -> None:
     answer.cookies.update(proceed.cookies)
     answer._resource_closers.extend(proceed._resource_closers)
     answer._handler_class = proceed._handler_class
-
-
-def _log(response: HttpResponse, request: HttpRequest) -> None:
-    log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)

@@ -3,6 +3,8 @@
 From the socket we read straight into a reused buffer and write at once what came, so a slow client's bytes are stored
 as they arrive and the request looks around every second. The portable stream can only wait until a whole read is
 filled; its reads grow while the client is fast and shrink while it is slow.
+
+A process that is told to end (``draining``) takes what has come already and ends the body.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import time
 from contextlib import suppress
 from typing import Any, Protocol
 
+from tus_server.draining import is_draining
 from tus_server.effects import End, Receive, Received
 from tus_server.errors import BadRequest
+from tus_server.watching import SLICE_SECONDS, watched
 
-#: After how many bytes or seconds a slice is over.
+#: After how many bytes a slice is over.
 SLICE_BYTES = 64 * 1024 * 1024
-SLICE_SECONDS = 1.0
 _BUFFER_BYTES = 1024 * 1024
 _SMALLEST_READ = 2 * 1024
 #: A portable read that takes longer than this, in seconds, makes the next one smaller.
@@ -55,12 +58,13 @@ class StreamBody:
         """Serve ``Receive``."""
         self._is_cut = True
         if self._connection is None:
-            received = self._receive(effect)
+            received = self._receive(effect, is_watched=False)
         else:
             timeout = self._connection.gettimeout()
             self._connection.settimeout(effect.idle_timeout)
             try:
-                received = self._receive(effect)
+                with watched(self._stream, self._connection, effect.idle_timeout) as is_watched:
+                    received = self._receive(effect, is_watched=is_watched)
             finally:
                 self._connection.settimeout(timeout)
         self._is_cut = received.end != "finished" and self._left != 0
@@ -71,8 +75,12 @@ class StreamBody:
         if self._is_cut and self._connection is not None:
             _stop_reading(self._connection)
 
-    def _receive(self, effect: Receive) -> Received:
+    def _receive(self, effect: Receive, *, is_watched: bool) -> Received:
         count, started = 0, time.monotonic()
+        draining = is_draining()
+        if draining and not is_watched:
+            # Any read might wait for long.
+            return Received(0, "draining")
         while effect.limit is None or count < effect.limit:
             wanted = self._size if effect.limit is None else min(self._size, effect.limit - count)
             before = time.monotonic()
@@ -85,7 +93,7 @@ class StreamBody:
                 return Received(count, end)
             self._adapt(after - before)
             if count >= SLICE_BYTES or after - started >= SLICE_SECONDS:
-                return Received(count, "slice")
+                return Received(count, "draining" if draining else "slice")
         return Received(count, "limit")
 
     def _adapt(self, seconds: float) -> None:
@@ -101,7 +109,7 @@ class StreamBody:
             BadRequest: The read before found the framing malformed.
         """
         if self._is_malformed:
-            raise BadRequest("The body's framing is malformed. What came before it is kept.", code="bad_framing")
+            raise BadRequest("The body's framing is malformed.", code="bad_framing")
         if self._left is not None:
             size = min(size, self._left)
             if size == 0:
@@ -109,7 +117,7 @@ class StreamBody:
         try:
             data = self._stream.read(size)
         except TimeoutError:
-            return self._rest(size), "idle"
+            return self._rest(size), "draining" if is_draining() else "idle"
         except Exception as error:
             # Every server has errors of its own for a client that is gone. gunicorn keeps what it had decoded before;
             # one more read fetches it.
@@ -180,11 +188,15 @@ class SocketBody:
             count += len(ahead)
         buffer = self._buffer()
         timeout = self._connection.gettimeout()
+        # Then it takes what the kernel holds, for a second at most, and waits for nothing.
+        draining = is_draining()
         try:
+            self._connection.settimeout(0 if draining else SLICE_SECONDS)
             while count < limit:
-                self._connection.settimeout(SLICE_SECONDS)
                 try:
                     received = self._connection.recv_into(buffer, min(len(buffer), limit - count))
+                except BlockingIOError:
+                    return Received(count, "draining")
                 except TimeoutError:
                     quiet_for = time.monotonic() - self._quiet_since
                     if quiet_for >= effect.idle_timeout:
@@ -199,7 +211,7 @@ class SocketBody:
                 effect.sink.write(buffer[:received])
                 count += received
                 if count >= SLICE_BYTES or self._quiet_since - started >= SLICE_SECONDS:
-                    return Received(count, "slice")
+                    return Received(count, "draining" if draining else "slice")
         finally:
             self._connection.settimeout(timeout)
         return Received(count, "limit" if effect.limit is not None and count == effect.limit else "finished")

@@ -18,6 +18,7 @@ from tus_server.errors import (
     BadRequest,
     BodyIdle,
     BodyIncomplete,
+    Draining,
     InternalError,
     MethodNotAllowed,
     TusError,
@@ -75,7 +76,7 @@ class Engine:
             response = yield from self._step(request)(request, self.context)
         except TusError as error:
             if error.status >= 500:
-                level = logging.INFO if isinstance(error, BodyIncomplete | BodyIdle) else logging.WARNING
+                level = logging.INFO if isinstance(error, BodyIncomplete | BodyIdle | Draining) else logging.WARNING
                 logger.log(level, "%s %s: %s", request.method, request.upload_id, error, exc_info=error.__cause__)
             response = build_error(error)
         except Exception:

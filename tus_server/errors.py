@@ -198,6 +198,13 @@ class BodyIdle(StoreUnavailable):
     message = "No data came for too long. What arrived is kept."
 
 
+class Draining(StoreUnavailable):
+    """The server is going down, so bodies are ended; what arrived is kept. The next request meets another process."""
+
+    code = "draining"
+    message = "The server is restarting. What arrived is kept."
+
+
 class StorageFull(TusError):
     """No space is left for the bytes; what was written before is kept."""
 

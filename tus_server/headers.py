@@ -23,6 +23,7 @@ MAX_LENGTH = 2**63 - 1
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _METADATA_KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]+", re.ASCII)
 _MAX_DIGITS = 200
+_URL = re.compile(r"[\x21-\x7e]+", re.ASCII)
 
 
 class Headers:
@@ -126,6 +127,29 @@ def build_metadata(values: Mapping[str, bytes | str]) -> str:
         data = value.encode() if isinstance(value, str) else value
         pairs.append(f"{key} {base64.b64encode(data).decode('ascii')}" if data else key)
     return ",".join(pairs)
+
+
+def parse_concat(text: str) -> tuple[str, ...]:
+    """Parse ``Upload-Concat``: the URLs of ``final;URL URL``, as the client wrote them; none for ``partial``.
+
+    Raises:
+        BadRequest: It is neither, it names no URL, or a URL has something other than visible ASCII in it.
+    """
+    if text == "partial":
+        return ()
+    kind, _, listed = text.partition(";")
+    urls = tuple(url for url in listed.split(" ") if url)
+    if kind != "final" or not urls or not all(_URL.fullmatch(url) for url in urls):
+        raise BadRequest(
+            "Upload-Concat must be 'partial', or 'final;' and URLs with blanks between.", code="invalid_concat"
+        )
+    return urls
+
+
+def build_concat(urls: Iterable[str] = ()) -> str:
+    """Build ``Upload-Concat`` for an upload made of others, or for a partial one when there are none."""
+    listed = " ".join(urls)
+    return f"final;{listed}" if listed else "partial"
 
 
 def build_http_date(moment: datetime) -> str:

@@ -15,8 +15,10 @@ from tus_server.scopes import Listen, Send
 
 logger = logging.getLogger(__name__)
 
-#: For how long, in seconds, the rest of a refused body is thrown away: in all, and without a message.
-_LINGER_SECONDS = 10.0
+#: For how long, in seconds, the rest of a refused body is thrown away: in all, while the server goes down, and without
+#: a message.
+LINGER_SECONDS = 10.0
+DRAINING_SECONDS = 1.0
 _LINGER_QUIET_SECONDS = 1.0
 
 
@@ -42,13 +44,13 @@ class LateEnd:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def linger(listen: Listen) -> None:
-    """Throw the rest of a body away for a while.
+async def linger(listen: Listen, seconds: float = LINGER_SECONDS) -> None:
+    """Throw the rest of a body away for so many seconds.
 
     A connection that is closed while its client still sends is reset, and the client never reads why.
     """
     try:
-        async with asyncio.timeout(_LINGER_SECONDS):
+        async with asyncio.timeout(seconds):
             while True:
                 async with asyncio.timeout(_LINGER_QUIET_SECONDS):
                     message = await listen()

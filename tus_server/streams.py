@@ -15,12 +15,13 @@ import logging
 from collections import deque
 from typing import Any
 
-from tus_server.bodies import SLICE_BYTES, SLICE_SECONDS
+from tus_server.bodies import SLICE_BYTES
 from tus_server.drivers import Runner, run_to_end
 from tus_server.effects import End, Receive, Received, StoreCall
-from tus_server.errors import BodyIdle, BodyIncomplete, StoreUnavailable
+from tus_server.errors import BodyIdle, BodyIncomplete, Draining
 from tus_server.scopes import Listen
 from tus_server.stores.base import Sink
+from tus_server.watching import SLICE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +119,13 @@ class StreamedBody:
                 raise BodyIdle()
             await self._gather(limit, self._heard_at + _READ_TIMEOUT)
         if self._gathered.size < limit and self.end != "finished":
-            raise StoreUnavailable(code="draining") if self.end == "draining" else BodyIncomplete()
+            raise Draining() if self.end == "draining" else BodyIncomplete()
         return b"".join(self._gathered.take(limit))
 
     def drain(self) -> None:
         """End the body because the server is going down; to be called in the loop's thread. What came is stored."""
+        if self._listener is not None and not self._listener.done():
+            self._put(*_left_behind(self._listen))
         self._stop("draining")
 
     async def close(self) -> None:

@@ -41,8 +41,11 @@ class UploadRecord:
         length: Declared length in bytes; ``None`` while it is deferred.
         metadata: ``Upload-Metadata`` as received, for the echo; empty when there was none.
         created_at: When it was created (aware).
-        expires_at: When an unfinished upload may be removed (aware); ``None`` for never. Moves with each accepted byte.
+        expires_at: When an unfinished or partial upload may be removed (aware); ``None`` for never. Moves with each
+            accepted byte.
         finished_at: When its finished object was there and verified; ``None`` before.
+        concat: ``Upload-Concat`` as received, for the echo; ``partial`` makes it a part of uploads to come.
+        partials: The ids of the uploads that this one is made of, in order; empty for all others.
         max_size: The limit in bytes that a hook set for this upload; it matters while the length is deferred.
         facts: Whatever the hooks attached at creation. The engine carries it and never looks inside.
     """
@@ -54,8 +57,29 @@ class UploadRecord:
     created_at: datetime
     expires_at: datetime | None = None
     finished_at: datetime | None = None
+    concat: str = ""
+    partials: tuple[str, ...] = ()
     max_size: int | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is only a part of uploads to come: no hook finishes it, and nobody takes it over."""
+        return self.concat == "partial"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is made of other uploads, so that it takes no bytes of its own."""
+        return bool(self.partials)
+
+    @property
+    def expiry(self) -> datetime | None:
+        """When it may be removed as things stand: finished uploads stay, but for partial ones."""
+        return self.expires_at if self.finished_at is None or self.is_partial else None
+
+    def has_expired(self, now: datetime) -> bool:
+        """Say whether it may be removed, by the clock alone."""
+        return self.expiry is not None and self.expiry <= now
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, re_path
 from django.utils.encoding import escape_uri_path
 
+from tus_server import draining
 from tus_server.bodies import SocketBody, StreamBody, open_body
 from tus_server.drivers import drive
 from tus_server.engine import Engine
@@ -50,6 +51,7 @@ class TusView:
 
     def __call__(self, request: HttpRequest, upload_id: str | None = None) -> HttpResponseBase:
         """Serve a request whose body can be read in this thread."""
+        draining.install()
         body = _open_body(request)
         try:
             return build_answer(drive(self.engine.handle(build_request(request, upload_id)), body))
@@ -96,7 +98,8 @@ def _headers(request: HttpRequest) -> list[tuple[str, str]]:
 
 def _open_body(request: HttpRequest) -> StreamBody | SocketBody:
     length = request.META.get("CONTENT_LENGTH") or ""
-    declared = int(length) if length.isascii() and length.isdigit() else None
+    # Longer ones are refused by the engine; Python's int() would raise for some of them.
+    declared = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
     if isinstance(request, WSGIRequest):
         if declared is None and not request.META.get("wsgi.input_terminated"):
             declared = 0

@@ -2,7 +2,7 @@
 
 ``files`` is the standalone endpoint of the documentation. Every endpoint keeps its data in
 ``<directory>/files/<name>``; ``finished.log`` has a line per run of a finish hook, for tests that count them;
-``clock`` moves the time of ``clocked``, in seconds.
+``clock`` moves the time of ``clocked``, in seconds. The engines of ``broken`` are at endpoints of their names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from tests.servers.broken import MISTAKES, BrokenEngine
 from tus_server.config import TusConfig
 from tus_server.engine import Engine
 from tus_server.errors import Forbidden, UploadNotFound
@@ -122,4 +123,5 @@ def build_engines() -> dict[str, Engine]:
         "guarded": Engine(store("guarded"), locker("guarded"), hooks=GuardingHooks(directory / "finished.log")),
         "plain": Engine(PlainStore(store("plain")), locker("plain"), hooks=finished),
         "broken": Engine(BrokenStore(store("broken")), locker("broken")),
+        **{name: BrokenEngine(name, store(name), locker(name), hooks=finished) for name in MISTAKES},
     }

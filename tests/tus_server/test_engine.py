@@ -374,6 +374,7 @@ def test_options_announces_what_the_store_can_do(engine: Engine) -> None:
     response = send(engine, "OPTIONS", headers={"Tus-Resumable": "9.9.9"})
     assert response.status == 204
     assert response.header("Tus-Extension") == (
-        "creation,creation-with-upload,creation-defer-length,expiration,termination"
+        "creation,creation-with-upload,checksum,concatenation,concatenation-unfinished,"
+        "creation-defer-length,expiration,termination"
     )
     assert response.header("Tus-Max-Size") == "1000"

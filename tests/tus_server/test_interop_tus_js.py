@@ -114,3 +114,21 @@ def test_the_client_retries_by_itself_when_the_server_was_killed(
             upload.wait_for("done")
             assert upload.events[-1]["requests"][:3] == ["POST", "PATCH", "HEAD"]
     assert_stored(tus, f"{server.url}{path}")
+
+
+@pytest.mark.parametrize("options", [{}, {"uploadDataDuringCreation": True}, {"overridePatchMethod": True}])
+@pytest.mark.parametrize("chunk_size", [400_000, None])
+def test_three_parts_at_once(
+    tus: TusClient, plan: dict[str, object], chunk_size: int | None, options: dict[str, object]
+) -> None:
+    # The client wants to find out the size by itself then.
+    parallel = {**options, "parallelUploads": 3, "uploadSize": None}
+    event = upload_by_node({**plan, "chunkSize": chunk_size, "inMemory": True, "options": parallel})
+    assert event["requests"].count("POST") == 4
+    assert event["requests"][-1] == "POST"
+    assert_stored(tus, event["done"])
+    concat = tus.head(tus.path_of(event["done"])).header("Upload-Concat") or ""
+    parts = [tus.path_of(url) for url in concat.removeprefix("final;").split(" ")]
+    assert len(parts) == 3
+    assert b"".join(tus.stored_bytes(part) or b"" for part in parts) == CONTENT
+    assert [tus.finishes(part) for part in parts] == [0, 0, 0]

@@ -43,8 +43,7 @@ def load(context: Context, request: Request) -> Steps[Upload]:
         raise UploadNotFound()
     upload: Upload = yield StoreCall(context.store.get, request.upload_id)
     yield HookCall(context.hooks.pre_access, request, upload)
-    expires_at = upload.record.expires_at
-    if not upload.is_finished and expires_at is not None and expires_at <= context.clock():
+    if upload.record.has_expired(context.clock()):
         raise UploadGone("The upload has expired.")
     return upload
 
@@ -52,6 +51,6 @@ def load(context: Context, request: Request) -> Steps[Upload]:
 def describe(context: Context, upload: Upload) -> tuple[tuple[str, str], ...]:
     """Return the headers that every good answer about an upload carries: its expiry, and what the hooks add."""
     headers = list(context.hooks.response_headers(upload).items())
-    if upload.record.expires_at is not None and not upload.is_finished:
-        headers.append(("Upload-Expires", build_http_date(upload.record.expires_at)))
+    if upload.record.expiry is not None:
+        headers.append(("Upload-Expires", build_http_date(upload.record.expiry)))
     return tuple(headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tus_server.checksums import ALGORITHMS
 from tus_server.effects import Steps
 from tus_server.headers import TUS_VERSION
 from tus_server.messages import Request, Response
@@ -10,8 +11,12 @@ from tus_server.stores.base import extensions_of
 
 
 def discover(request: Request, context: Context) -> Steps[Response]:
-    """Answer 204 with versions, extensions and the largest size."""
-    headers = [("Tus-Version", TUS_VERSION), ("Tus-Extension", ",".join(extensions_of(context.store)))]
+    """Answer 204 with versions, extensions, algorithms and the largest size."""
+    headers = [
+        ("Tus-Version", TUS_VERSION),
+        ("Tus-Extension", ",".join(extensions_of(context.store))),
+        ("Tus-Checksum-Algorithm", ",".join(ALGORITHMS)),
+    ]
     if context.config.max_size is not None:
         headers.append(("Tus-Max-Size", str(context.config.max_size)))
     yield from ()  # a step like the others, though it needs nothing

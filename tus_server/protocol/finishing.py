@@ -6,19 +6,28 @@ from tus_server.effects import HookCall, Steps, StoreCall
 from tus_server.errors import Locked, StoreUnavailable
 from tus_server.locks.base import Lease
 from tus_server.protocol.context import Context
+from tus_server.stores.base import Expires
 from tus_server.uploads import Upload
 
 
 def finish(context: Context, upload: Upload) -> Steps[Upload]:
     """Finish a received upload whose lease is held: sync, ``pre_finish``, record, ``post_finish``.
 
+    A partial upload is no file of its own: no hook sees it, and it goes on to expire.
+
     Raises:
         TusError: ``pre_finish`` refused it, or the store failed. It stays unfinished.
     """
-    yield StoreCall(context.store.sync, upload)
-    yield HookCall(context.hooks.pre_finish, upload)
-    finished: Upload = yield StoreCall(context.store.finish, upload, context.clock())
-    yield HookCall(context.hooks.post_finish, finished)
+    store = context.store
+    yield StoreCall(store.sync, upload)
+    if upload.record.is_partial:
+        if isinstance(store, Expires):
+            upload = yield StoreCall(store.touch, upload, context.clock(), context.next_expiry())
+    else:
+        yield HookCall(context.hooks.pre_finish, upload)
+    finished: Upload = yield StoreCall(store.finish, upload, context.clock())
+    if not finished.record.is_partial:
+        yield HookCall(context.hooks.post_finish, finished)
     return finished
 
 

@@ -11,7 +11,9 @@ Rules for everything in this package:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from tus_server.uploads import Upload, UploadRecord
@@ -56,7 +58,8 @@ class Records(Protocol):
         """Forget a record; one that is not there is no error."""
 
     def expired(self, now: datetime, limit: int) -> list[UploadRecord]:
-        """Return at most ``limit`` records of unfinished uploads whose ``expires_at`` has passed, oldest first."""
+        """Return at most ``limit`` records of unfinished and partial uploads whose ``expires_at`` has passed, oldest
+        first."""
 
 
 class Sink(ABC):
@@ -83,7 +86,7 @@ class UploadStore(ABC):
     """Keeps the bytes of uploads, with their records in ``records``."""
 
     #: Extensions of the tus protocol that follow from the four methods every store has.
-    extensions: ClassVar[tuple[str, ...]] = ("creation", "creation-with-upload")
+    extensions: ClassVar[tuple[str, ...]] = ("creation", "creation-with-upload", "checksum")
 
     records: Records
 
@@ -125,6 +128,13 @@ class UploadStore(ABC):
     def sync(self, upload: Upload) -> None:
         """Make a received upload's bytes as durable as the store was told to. May be repeated."""
 
+    def scratch_directory(self, record: UploadRecord) -> Path | None:
+        """Return a directory with as much room as the store, for a body that waits until it was verified.
+
+        The files there have no names. ``None``: the system's directory for temporary files.
+        """
+        return None
+
 
 class Terminates(ABC):
     """A store that can remove an upload."""
@@ -155,12 +165,39 @@ class Expires(ABC):
 
     @abstractmethod
     def expired(self, now: datetime, limit: int) -> list[Upload]:
-        """Return at most ``limit`` unfinished uploads that have expired, oldest first."""
+        """Return at most ``limit`` unfinished and partial uploads that have expired, oldest first."""
+
+
+class Concatenates(ABC):
+    """A store that can make an upload of others."""
+
+    @abstractmethod
+    def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
+        """Append the next bytes of finished uploads to an upload that is made of them.
+
+        A call appends as much as takes about a second at most; the caller repeats it until the final is received. What
+        is there already tells where to go on, so it may be repeated after a crash at any line. The first call fixes a
+        length that was not known.
+
+        Args:
+            final: The upload that is made; its lease is held.
+            partials: All uploads that it is made of, in order; one may come twice. They are not changed.
+
+        Returns:
+            The final as it then stands.
+
+        Raises:
+            UploadGone: It was terminated, or the bytes of a partial are lost.
+            Locked: Another writer is in; nothing was changed.
+            StorageFull, StoreUnavailable: The backend failed; what was appended stays.
+        """
 
 
 def extensions_of(store: UploadStore) -> tuple[str, ...]:
-    """Return the tus extensions that a store's capabilities allow, in the order of the specification."""
+    """Return the tus extensions that a store's capabilities allow."""
     extensions = list(store.extensions)
+    if isinstance(store, Concatenates):
+        extensions += ["concatenation", "concatenation-unfinished"]
     if isinstance(store, DefersLength):
         extensions.append("creation-defer-length")
     if isinstance(store, Expires):

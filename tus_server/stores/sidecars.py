@@ -96,7 +96,7 @@ class FileRecords:
         for path in self._directory.glob("*.upload.json"):
             with suppress(UploadNotFound):
                 record = self.get(path.name.removesuffix(".upload.json"))
-                if record.finished_at is None and record.expires_at is not None and record.expires_at <= now:
+                if record.expires_at is not None and record.has_expired(now):
                     found.append((record.expires_at, record))
         return [record for _, record in sorted(found, key=lambda pair: pair[0])[:limit]]
 
@@ -119,6 +119,8 @@ def _to_json(record: UploadRecord) -> dict[str, object]:
         "created_at": record.created_at.isoformat(),
         "expires_at": record.expires_at and record.expires_at.isoformat(),
         "finished_at": record.finished_at and record.finished_at.isoformat(),
+        "concat": record.concat,
+        "partials": list(record.partials),
         "max_size": record.max_size,
         "facts": dict(record.facts),
     }
@@ -140,6 +142,8 @@ def _from_json(data: dict[str, Any]) -> UploadRecord:
         created_at=datetime.fromisoformat(data["created_at"]),
         expires_at=moment("expires_at"),
         finished_at=moment("finished_at"),
+        concat=data.get("concat", ""),
+        partials=tuple(data.get("partials", ())),
         max_size=data["max_size"],
         facts=data["facts"],
     )

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tus_server.errors import BadRequest, Locked, OffsetConflict, UploadGone, UploadNotFound
-from tus_server.stores.base import DefersLength, Expires, Terminates, UploadStore
+from tus_server.headers import build_concat
+from tus_server.stores.base import Concatenates, DefersLength, Expires, Terminates, UploadStore
 from tus_server.uploads import Upload, UploadRecord, generate_upload_id
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -31,6 +32,30 @@ def append(store: UploadStore, upload: Upload, data: bytes) -> Upload:
     sink = store.open_sink(upload, upload.offset)
     sink.write(memoryview(data))
     return replace(upload, offset=sink.settle())
+
+
+def make_partials(store: UploadStore, *contents: bytes) -> list[Upload]:
+    """Store finished partial uploads with these contents."""
+    records = [make_record(len(content), concat="partial") for content in contents]
+    appended = [append(store, store.create(record), content) for record, content in zip(records, contents, strict=True)]
+    return [store.finish(upload, NOW) for upload in appended]
+
+
+def make_final(store: UploadStore, partials: list[Upload], length: int | None = None) -> Upload:
+    """Create an upload that is made of others; nothing is put together yet."""
+    ids = tuple(partial.id for partial in partials)
+    return store.create(make_record(length, concat=build_concat(ids), partials=ids))
+
+
+def concatenate(store: UploadStore, final: Upload, partials: list[Upload]) -> Upload:
+    """Put an upload together, call by call."""
+    assert isinstance(store, Concatenates)
+    final = store.concatenate(final, partials)
+    while not final.is_received:
+        before = final.offset
+        final = store.concatenate(final, partials)
+        assert final.offset > before, "nothing was appended"
+    return final
 
 
 class UploadStoreContract:
@@ -166,3 +191,73 @@ class UploadStoreContract:
         moved = store.touch(upload, NOW, NOW + timedelta(hours=5))
         assert moved.record.expires_at == NOW + timedelta(hours=5)
         assert store.get(upload.id).record.expires_at == NOW + timedelta(hours=5)
+
+    def test_finished_partial_uploads_expire_too(self, store: UploadStore) -> None:
+        if not isinstance(store, Expires):
+            pytest.skip("the store's uploads do not expire")
+        partial = store.create(make_record(0, concat="partial", expires_at=NOW))
+        store.finish(partial, NOW)
+        assert [upload.id for upload in store.expired(NOW, 10)] == [partial.id]
+
+    @pytest.mark.parametrize("length", [7, None])
+    def test_an_upload_is_made_of_others_in_their_order(self, store: UploadStore, length: int | None) -> None:
+        if not isinstance(store, Concatenates):
+            pytest.skip("the store does not concatenate")
+        partials = make_partials(store, b"abc", b"", b"defg")
+        final = concatenate(store, make_final(store, partials, length), partials)
+        assert (final.offset, final.length) == (7, 7)
+        finished = store.finish(final, NOW)
+        assert store.get(final.id) == finished
+        assert (finished.record.partials, finished.record.is_partial) == (tuple(each.id for each in partials), False)
+        assert self.stored_bytes(store, finished) == b"abcdefg"
+        assert [self.stored_bytes(store, each) for each in partials] == [b"abc", b"", b"defg"]
+
+    def test_a_partial_may_come_twice_and_serve_several(self, store: UploadStore) -> None:
+        if not isinstance(store, Concatenates):
+            pytest.skip("the store does not concatenate")
+        first, second = make_partials(store, b"ab", b"cde")
+        for partials in ([first, second, first], [second, second]):
+            final = concatenate(store, make_final(store, partials), partials)
+            wanted = b"".join(self.stored_bytes(store, each) for each in partials)
+            assert self.stored_bytes(store, final) == wanted
+
+    @pytest.mark.parametrize("contents", [[b""], [b"", b""]])
+    def test_of_empty_uploads_an_empty_one_is_made(self, store: UploadStore, contents: list[bytes]) -> None:
+        if not isinstance(store, Concatenates):
+            pytest.skip("the store does not concatenate")
+        partials = make_partials(store, *contents)
+        final = concatenate(store, make_final(store, partials), partials)
+        assert (final.offset, final.length, self.stored_bytes(store, final)) == (0, 0, b"")
+
+    @pytest.mark.parametrize("there", range(8))
+    def test_concatenation_goes_on_where_it_was_interrupted(self, store: UploadStore, there: int) -> None:
+        if not isinstance(store, Concatenates):
+            pytest.skip("the store does not concatenate")
+        partials = make_partials(store, b"abc", b"defg")
+        final = append(store, make_final(store, partials, 7), b"abcdefg"[:there])
+        final = concatenate(store, final, partials)
+        assert self.stored_bytes(store, final) == b"abcdefg"
+        assert store.concatenate(final, partials) == final
+        assert self.stored_bytes(store, final) == b"abcdefg"
+
+    def test_concatenation_is_fenced_against_other_writers(self, store: UploadStore) -> None:
+        if not isinstance(store, Concatenates):
+            pytest.skip("the store does not concatenate")
+        partials = make_partials(store, b"abc")
+        final = make_final(store, partials)
+        sink = store.open_sink(final, 0)
+        with pytest.raises(Locked):
+            store.concatenate(final, partials)
+        sink.settle()
+        assert self.stored_bytes(store, concatenate(store, final, partials)) == b"abc"
+
+    def test_without_one_of_its_partials_an_upload_cannot_be_made(self, store: UploadStore) -> None:
+        if not isinstance(store, Concatenates) or not isinstance(store, Terminates):
+            pytest.skip("the store does not concatenate, or does not terminate")
+        partials = make_partials(store, b"abc", b"defg")
+        final = make_final(store, partials)
+        store.terminate(partials[1])
+        with pytest.raises(UploadGone):
+            concatenate(store, final, partials)
+        store.terminate(final)
+        assert self.stored_bytes(store, partials[0]) == b"abc"

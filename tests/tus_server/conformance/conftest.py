@@ -13,14 +13,10 @@ import pytest
 
 from tests.servers import Kind, RunningServer
 from tests.servers.node import node_environment
-from tests.tus_server.conformance.client import TusClient
+from tus_server.testing.conformance.client import TusClient
 
 KINDS: dict[str, Kind] = {"wsgi": "gthread", "asgi": "uvicorn", "node": "node"}
 SHELLS = os.environ.get("TUS_SHELLS", "wsgi,asgi").split(",")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "checklist(*ids): the items of the tus checklist that a test covers")
 
 
 @pytest.fixture(scope="session", params=SHELLS)

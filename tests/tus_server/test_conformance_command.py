@@ -1,0 +1,70 @@
+"""``python -m tus_server.testing.conformance``, over a right server and over one with a mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers import RunningServer
+from tests.servers.process import ROOT
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with RunningServer("gthread", tmp_path_factory.mktemp("command")) as server:
+        yield server
+
+
+def check(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tus_server.testing.conformance", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def check_as_json(*arguments: str) -> tuple[int, dict[str, Any]]:
+    done = check("--json", *arguments)
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_right_server_passes(server: RunningServer) -> None:
+    code, found = check_as_json(f"{server.url}/files/", "--only", "CORE-16", "--only", "META", "--only", "TERM-01")
+    assert (code, found["failed"], found["skipped"]) == (0, 0, 0)
+    assert "termination" in found["extensions"]
+    assert {"CORE-16", "META-01", "META-07", "TERM-01"} <= set(found["items"])
+    assert not {"CORE-14", "TERM-02"} & set(found["items"]), "only what was asked for"
+
+
+def test_a_mistake_is_named(server: RunningServer) -> None:
+    code, found = check_as_json(f"{server.url}/loses-the-metadata-echo/", "--only", "META-01", "--only", "CORE-16")
+    assert (code, found["failed"] > 0) == (1, True)
+    assert {one["outcome"] for one in found["items"]["CORE-16"]} == {"passed"}
+    failed = [one for one in found["items"]["META-01"] if one["outcome"] == "failed"]
+    assert failed[0]["test"].startswith("test_metadata.py::test_head_gives_the_same_pairs")
+    assert failed[0]["reason"]
+
+
+def test_what_is_not_announced_is_skipped(server: RunningServer) -> None:
+    done = check(f"{server.url}/plain/", "--only", "TERM", "--only", "CORE-04")
+    assert done.returncode == 0
+    assert "the server does not announce termination" in done.stdout
+    assert "CORE-04: 1 skipped (the server has no endpoint limited)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("http://127.0.0.1:1/files/", "refused"), ("https://127.0.0.1/files/", "is not http://"), ("files", "is not")],
+)
+def test_an_address_that_is_none_is_refused(url: str, reason: str) -> None:
+    done = check(url)
+    assert done.returncode == 2
+    assert reason in done.stderr
+
+
+def test_an_item_that_nothing_covers_is_refused(server: RunningServer) -> None:
+    done = check(f"{server.url}/files/", "--only", "CORE-99")
+    assert (done.returncode, done.stderr) == (2, "no test covers CORE-99\n")
