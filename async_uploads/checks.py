@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -26,6 +27,11 @@ def _fields() -> Iterator[Any]:
     for known in registry.registries:
         for _field_id, field in sorted(known.fields_by_id.items()):
             yield field
+
+
+#: Settings that take a timedelta too, and those that ``None`` turns off.
+DURATIONS = ("UPLOAD_LIFETIME", "IDLE_TIMEOUT")
+MAY_BE_NONE = ("COPY_IN_BACKGROUND_ABOVE",)
 
 
 @register("async_uploads")
@@ -58,6 +64,26 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
     if conf.get("DURABILITY") not in ("none", "data", "strict"):
         hint = 'Choose "none", "data" or "strict".'
         found.append(Error("ASYNC_UPLOADS['DURABILITY'] is unknown.", hint=hint, id="async_uploads.E004"))
+    return [*found, *_check_numbers()]
+
+
+def _check_numbers() -> list[CheckMessage]:
+    """Check that settings which count seconds or bytes are positive numbers."""
+    found: list[CheckMessage] = []
+    for name in (
+        "UPLOAD_LIFETIME",
+        "IDLE_TIMEOUT",
+        "UPLOAD_URL_EXPIRY",
+        "DOWNLOAD_URL_EXPIRY",
+        "COPY_IN_BACKGROUND_ABOVE",
+    ):
+        value = conf.get(name)
+        number = value.total_seconds() if name in DURATIONS and isinstance(value, timedelta) else value
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if (is_number and number > 0) or (value is None and name in MAY_BE_NONE):
+            continue
+        hint = "Give seconds or a timedelta." if name in DURATIONS else "Give a positive number."
+        found.append(Error(f"ASYNC_UPLOADS[{name!r}] is {value!r}.", hint=hint, id="async_uploads.E009"))
     return found
 
 

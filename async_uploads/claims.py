@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.db import IntegrityError, models, transaction
 from django.db.models import Case, Q, Value, When
 from django.utils import timezone
@@ -26,8 +27,12 @@ from async_uploads.storage.base import AsyncUploadStorage
 logger = logging.getLogger("async_uploads.claims")
 
 
-class InvalidUpload(ValueError):
-    """A record was given something that is no upload for its field."""
+class InvalidUpload(ValueError, SuspiciousOperation):
+    """A record was given something that is no upload for its field.
+
+    Forms refuse it before. What comes through between their check and the save (a form sent twice at once) is answered
+    by Django with 400 and a line in its security log, as every ``SuspiciousOperation``.
+    """
 
     def __init__(self, message: str = "Invalid upload received") -> None:
         super().__init__(message)
@@ -169,7 +174,7 @@ def require_acceptable(row: AsyncTempFile | None, field: Any) -> None:
     Raises:
         InvalidUpload, IncompleteUpload: It is not.
     """
-    if row is None or row.is_expiring or row.field_label != journal.get_field_label(field):
+    if row is None or row.is_expiring or row.is_partial or row.field_label != journal.get_field_label(field):
         logger.warning("Refused for %s: %s is no upload for this field", field, row.key if row else "the value")
         raise InvalidUpload
     trusts = field.storage.__class__.verify_upload is AsyncUploadStorage.verify_upload and not row.metadata
@@ -201,7 +206,7 @@ def adopt(instance: models.Model, fields: Sequence[Any], using: str, *, created:
             look_up(files)
             pending = [each for each in map(partial(_plan, instance, using), fields) if each is not None]
             for file in files:
-                file.row = None
+                file.row, file.is_unsettled = None, False
             if not pending or _claim(instance, pending, using):
                 return
             if is_last:

@@ -27,6 +27,8 @@ DEFAULTS: Mapping[str, Any] = {
     "AUTHENTICATE": None,
     # "none", "data" or "strict".
     "DURABILITY": "data",
+    # Promotion by copy of more bytes than this happens outside the request; None for never.
+    "COPY_IN_BACKGROUND_ABOVE": 64 * 1024 * 1024,
     # Whether generate-upload-url/ answers the reference's GET.
     "GENERATE_URL_BY_GET": True,
 }

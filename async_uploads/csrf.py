@@ -41,8 +41,10 @@ def is_by_cookie(request: HttpRequest) -> bool:
     """Say whether a browser could have been made to send this request in its user's name."""
     if settings.SESSION_COOKIE_NAME in request.COOKIES:
         return True
+    if not request.COOKIES or "Authorization" in request.headers:
+        return False
     user = getattr(request, "user", None)
-    return bool(request.COOKIES) and user is not None and bool(user.is_authenticated)
+    return user is not None and bool(user.is_authenticated)
 
 
 def is_same_site(request: HttpRequest) -> bool:

@@ -48,7 +48,7 @@ class DirectUploadView(RegistryView):
     """Takes one signed upload, as a multipart POST with the member ``file``; the token is the permission."""
 
     def post(self, request: HttpRequest) -> HttpResponseBase:
-        """Store the file: 201; 403 for a bad or used token, 413 and 415 for what the field does not take."""
+        """Store the file: 201; 403 for a bad or used token, 400 for what the field does not take."""
         payload = read_token(request, "upload")
         field = self.get_field(payload)
         row = find_by_key(str(payload.get("key", "")))
@@ -74,7 +74,8 @@ class DirectUploadView(RegistryView):
         """
         limit = intake.size_limit(field)
         guard = LimitedUpload(request, limit)
-        request.upload_handlers = [guard, TemporaryFileUploadHandler(request)]
+        if not hasattr(request, "_files"):  # a middleware of the project may have read the form already
+            request.upload_handlers = [guard, TemporaryFileUploadHandler(request)]
         try:
             file = request.FILES.get("file")
         except (MultiPartParserError, SuspiciousOperation, OSError) as error:
@@ -83,6 +84,7 @@ class DirectUploadView(RegistryView):
             raise TooLarge(limit)
         if not isinstance(file, UploadedFile):
             raise BadRequest(_("No file uploaded."), code="no_file")
+        intake.check_size(field, file.size)
         return file
 
 

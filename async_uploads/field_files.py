@@ -11,6 +11,7 @@ from hashlib import shake_256
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from django.core.exceptions import ValidationError
 from django.core.files.images import ImageFile
 from django.db import models
 from django.db.models.fields.files import FieldFile, FileDescriptor, ImageFieldFile, ImageFileDescriptor
@@ -33,6 +34,7 @@ class AsyncFieldFile(FieldFile):
         claim: What it remembers of its upload until that is promoted; also through pickle and copy.
         row: The upload's row as read a moment ago by ``pre_save``; never pickled.
         previous: The name that was replaced by assigning an upload, where that is known.
+        is_unsettled: Whether it was written to a column and nobody has adopted it since; never pickled.
     """
 
     field: Any
@@ -43,6 +45,7 @@ class AsyncFieldFile(FieldFile):
         self.claim: Claim | None = None
         self.row: journal.AsyncTempFile | None = None
         self.previous: str | None = None
+        self.is_unsettled = False
 
     @property
     def is_pending(self) -> bool:
@@ -157,7 +160,7 @@ class AsyncFieldFile(FieldFile):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        kept = {"claim": self.claim, "previous": self.previous, "row": None}
+        kept = {"claim": self.claim, "previous": self.previous, "row": None, "is_unsettled": False}
         if hasattr(self, "_dimensions_cache"):
             kept["_dimensions_cache"] = self._dimensions_cache
         return {**state, **kept}
@@ -207,9 +210,20 @@ class AsyncFileDescriptor(FileDescriptor):
         if data.key and (data.key == name or (claim is not None and claim.key == data.key)):
             return
         file = self.build_file(instance, self.field.find_key(data))
-        if data.width and data.height and isinstance(file, ImageFile):
+        if data.width and data.height and isinstance(file, ImageFile) and self.fits(data):
             file._dimensions_cache = (data.width, data.height)  # type: ignore[attr-defined]
         super().__set__(instance, file)
+
+    def fits(self, data: AsyncFileInputData) -> bool:
+        """Say whether a client's hint of an image's size fits its columns; one that does not is not worth believing."""
+        sizes = {self.field.width_field: data.width, self.field.height_field: data.height}
+        try:
+            for name, value in sizes.items():
+                if name:
+                    self.field.model._meta.get_field(name).run_validators(value)
+        except ValidationError:
+            return False
+        return True
 
     def build_file(self, instance: models.Model, key: str) -> AsyncFieldFile:
         """Return the value for an upload, which remembers the name that it replaces."""

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import signals
 from django.utils.translation import gettext as _
 
-from async_uploads import claims, forms, journal, sniffing
+from async_uploads import adoption, claims, forms, journal, sniffing
 from async_uploads.field_files import (
     AsyncFieldFile,
     AsyncFileDescriptor,
@@ -128,6 +129,12 @@ class AsyncFileField(models.FileField):
         """Return what the column holds: the name, or the key of an upload."""
         return super().get_prep_value(value.key if isinstance(value, AsyncFileInputData) else value)
 
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        """Return the column's value for a statement; the transaction's commit sees to uploads written in bulk."""
+        if isinstance(value, AsyncFieldFile) and value and value.is_pending:
+            adoption.adopt_on_commit(self, value, connection.alias)
+        return super().get_db_prep_save(value, connection)
+
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         """Return the value to write; an upload that may not be saved is refused before anything is written.
 
@@ -180,12 +187,17 @@ class AsyncImageField(AsyncFileField, models.ImageField):
         return [each for each in found if not (self.suppress_pillow_check and each.id == "fields.E210")]
 
     def update_dimension_fields(self, instance: models.Model, force: bool = False, *args: Any, **kwargs: Any) -> None:
-        """Fill width and height; an upload that cannot be read (yet) has none, its save will tell why."""
+        """Fill width and height; an upload that cannot be read (yet) has none, its save will tell why.
+
+        A picture that Pillow refuses by an error of its own (a decompression bomb) has none either, so that it can
+        neither break the form that it is sent with nor the loading of its record.
+        """
         try:
             super().update_dimension_fields(instance, force, *args, **kwargs)
-        except FileNotFoundError:
-            if not getattr(instance, self.attname).is_pending:
+        except Exception as error:
+            if isinstance(error, OSError) and not getattr(instance, self.attname).is_pending:
                 raise
+            logger.info("The size in pixels of %s is unknown: %r", self, error)
             for name in filter(None, (self.width_field, self.height_field)):
                 setattr(instance, name, None)
 
@@ -234,7 +246,7 @@ def adopt_after_save(
 
 def prepare_class(sender: type[models.Model], **kwargs: Any) -> None:
     """Register a model's fields, and listen to its saves if it has any, inherited ones included."""
-    if sender.__module__ == "__fake__":
+    if sender._meta.apps is not apps:  # made up by a migration or a schema editor
         return
     fields = get_async_fields(sender)
     if not fields:

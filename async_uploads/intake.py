@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
+#: The name of a part of a file that came without one.
+PART_NAME = "part"
+
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,120}/[\w!#$&^.+-]{1,120}", re.ASCII)
 
 
@@ -128,6 +131,7 @@ def admit(
     size: int | None = None,
     instance_id: object | None = None,
     is_same_site: bool = False,
+    is_partial: bool = False,
 ) -> Admission:
     """Decide whether an upload may begin; nothing is stored but, where needed, the owner's token in the session's data.
 
@@ -140,6 +144,7 @@ def admit(
         size: Its size in bytes; ``None`` when it is not known yet.
         instance_id: Primary key of the record that the file is for; ``None`` for a new one.
         is_same_site: The caller has checked already that no foreign page sent this.
+        is_partial: It is only a part of a file: its name and type say nothing yet.
 
     Raises:
         InvalidParameter: A parameter is missing or malformed.
@@ -147,15 +152,21 @@ def admit(
         UploadNotFound: There is no such record.
         TooLarge, UnsupportedMediaType: The field does not take such a file.
     """
+    owners.authenticate(request)  # a project's own way may go by a cookie too
     if not is_same_site and csrf.is_foreign(request):
         raise Forbidden(
             _("The request did not come from this site. Reload the page and try again."), code="csrf_failed"
         )
+    if not field_id and is_partial:
+        message = _("A partial upload needs it in its metadata too (in tus-js-client: metadataForPartialUploads).")
+        raise InvalidParameter("field_id", message, code="field_id_missing")
     if not field_id:
         raise InvalidParameter("field_id", _("This field is required."), code="field_id_missing")
     field = registry.fields_by_id.get(field_id)
     if field is None:
         raise InvalidParameter("field_id", _("Unknown fieldId"), code="unknown_field")
+    if is_partial:
+        filename = filename or PART_NAME
     if not filename:
         raise InvalidParameter("filename", _("This field is required."), code="filename_missing")
     try:
@@ -164,7 +175,8 @@ def admit(
         raise InvalidParameter("filename", str(error), code="invalid_filename") from error
     check_permission(request, field, instance_id)
     check_size(field, size)
-    check_type(field, name, None)
+    if not is_partial:
+        check_type(field, name, None)
     media_type = sniffing.guess_type(name) or sniffing.normalise(content_type or "")
     if not _MEDIA_TYPE.fullmatch(media_type):
         media_type = ""

@@ -47,6 +47,11 @@ class AsyncTempFile(models.Model):
     owner = models.CharField(max_length=255, blank=True)
     length = models.BigIntegerField(null=True, blank=True)
     metadata = models.TextField(blank=True)
+    # Only a part of uploads to come: never a file of its own, no record takes it.
+    is_partial = models.BooleanField(default=False)
+    # Upload ids of the partial uploads that it is made of, in order, and the header that named them.
+    partials = models.JSONField(default=list, blank=True)
+    concat = models.TextField(blank=True)
     media_type = models.CharField(max_length=255, blank=True)
     digest = models.CharField(max_length=255, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True, db_index=True)
@@ -129,8 +134,9 @@ class AsyncTempFile(models.Model):
         return self.claim == EXPIRED
 
     def has_expired(self, now: datetime) -> bool:
-        """Say whether it is unfinished and its time is over."""
-        return self.is_expiring or (not self.is_finished and self.expires_at is not None and self.expires_at <= now)
+        """Say whether it is unfinished or partial, and its time is over."""
+        may_expire = self.is_partial or not self.is_finished
+        return self.is_expiring or (may_expire and self.expires_at is not None and self.expires_at <= now)
 
     @property
     def place(self) -> str:

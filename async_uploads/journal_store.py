@@ -7,20 +7,27 @@ outlives a call.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from async_uploads import intake
+from async_uploads import intake, signals
 from async_uploads.journal import EXPIRED, AsyncTempFile, get_field_label, rows
 from async_uploads.registry import AsyncFieldRegistry
-from tus_server.errors import BadRequest, Forbidden, StoreUnavailable, UploadGone, UploadNotFound
-from tus_server.stores.base import DefersLength, Expires, Records, Sink, Terminates, UploadStore
+from tus_server.errors import BadRequest, Forbidden, StoreUnavailable, TusError, UploadGone, UploadNotFound
+from tus_server.headers import build_concat
+from tus_server.stores.base import Concatenates, DefersLength, Expires, Records, Sink, Terminates, UploadStore
 from tus_server.uploads import Upload, UploadRecord
+
+logger = logging.getLogger("async_uploads.journal_store")
 
 UNCLAIMED = Q(claim=None) | Q(claim=EXPIRED)
 
@@ -34,6 +41,18 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("The database cannot be used right now.") from error
 
 
+def to_row(moment: datetime.datetime | None) -> datetime.datetime | None:
+    """Return the engine's aware time as the project's columns take it: naive where ``USE_TZ`` is off."""
+    if moment is None or settings.USE_TZ or timezone.is_naive(moment):
+        return moment
+    return timezone.make_naive(moment, timezone.get_default_timezone())
+
+
+def from_row(moment: datetime.datetime) -> datetime.datetime:
+    """Return a column's time as the engine takes it: aware."""
+    return timezone.make_aware(moment, timezone.get_default_timezone()) if timezone.is_naive(moment) else moment
+
+
 def build_record(row: AsyncTempFile, max_size: int | None = None) -> UploadRecord:
     """Build the engine's view of a row."""
     return UploadRecord(
@@ -41,9 +60,11 @@ def build_record(row: AsyncTempFile, max_size: int | None = None) -> UploadRecor
         object_name=row.object_name,
         length=row.length,
         metadata=row.metadata,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        finished_at=row.finished_at,
+        created_at=from_row(row.created_at),
+        expires_at=row.expires_at and from_row(row.expires_at),
+        finished_at=row.finished_at and from_row(row.finished_at),
+        concat=build_concat() if row.is_partial else row.concat,
+        partials=tuple(row.partials),
         max_size=max_size,
         facts={
             "key": row.key,
@@ -97,13 +118,21 @@ class JournalRecords(Records):
     def set_finished(self, upload_id: str, at: datetime.datetime) -> UploadRecord:
         """See ``Records``."""
         with translated():
-            rows().filter(upload_id=upload_id, finished_at=None).update(finished_at=at, last_activity=at)
+            moment = to_row(at)
+            columns = {"finished_at": moment, "last_activity": moment}
+            try:
+                signals.record(signals.upload_finished, {"upload_id": upload_id}, Q(finished_at=None), columns)
+            except (OperationalError, InterfaceError, TusError):
+                raise
+            except Exception as error:  # the next request that meets the upload finishes it
+                logger.exception("A receiver of upload_finished failed for the upload %s", upload_id)
+                raise StoreUnavailable("The upload could not be recorded as finished.") from error
         return self.get(upload_id)
 
     def touch(self, upload_id: str, now: datetime.datetime, expires_at: datetime.datetime | None) -> None:
         """See ``Records``."""
         with translated():
-            rows().filter(upload_id=upload_id).update(last_activity=now, expires_at=expires_at)
+            rows().filter(upload_id=upload_id).update(last_activity=to_row(now), expires_at=to_row(expires_at))
 
     def delete(self, upload_id: str) -> None:
         """See ``Records``. A row that a record has claimed stays."""
@@ -113,11 +142,12 @@ class JournalRecords(Records):
     def expired(self, now: datetime.datetime, limit: int) -> list[UploadRecord]:
         """See ``Records``."""
         with translated():
-            found = rows().filter(finished_at=None, claim=None, expires_at__lte=now).exclude(metadata="")
+            may_expire = Q(finished_at=None) | Q(is_partial=True)
+            found = rows().filter(may_expire, claim=None, expires_at__lte=to_row(now)).exclude(metadata="")
             return [build_record(row) for row in found.order_by("expires_at")[:limit]]
 
 
-class RegistryStore(UploadStore, Terminates, DefersLength, Expires):
+class RegistryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
     """All storages of a registry's fields as one store; each upload goes to its own field's."""
 
     records: JournalRecords
@@ -149,10 +179,13 @@ class RegistryStore(UploadStore, Terminates, DefersLength, Expires):
                 owner=facts["owner"],
                 length=record.length,
                 metadata=record.metadata,
+                is_partial=record.is_partial,
+                partials=list(record.partials),
+                concat="" if record.is_partial else record.concat,
                 media_type=facts["media_type"],
                 upload_id=record.id,
-                created_at=record.created_at,
-                expires_at=record.expires_at,
+                created_at=to_row(record.created_at),
+                expires_at=to_row(record.expires_at),
             )
         complete = build_record(row, record.max_size)
         return self._substore(complete).create(complete)
@@ -168,6 +201,10 @@ class RegistryStore(UploadStore, Terminates, DefersLength, Expires):
     def sync(self, upload: Upload) -> None:
         """See ``UploadStore``."""
         self._substore(upload.record).sync(upload)
+
+    def scratch_directory(self, record: UploadRecord) -> Path | None:
+        """See ``UploadStore``."""
+        return self._substore(record).scratch_directory(record)
 
     def finish(self, upload: Upload, now: datetime.datetime) -> Upload:
         """See ``UploadStore``."""
@@ -200,6 +237,13 @@ class RegistryStore(UploadStore, Terminates, DefersLength, Expires):
     def expired(self, now: datetime.datetime, limit: int) -> list[Upload]:
         """See ``Expires``."""
         return [Upload(record, 0) for record in self.records.expired(now, limit)]
+
+    def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
+        """See ``Concatenates``. All of them are of one field (``FieldHooks.pre_create``), so of one storage."""
+        store = self._substore(final.record)
+        if not isinstance(store, Concatenates):
+            raise BadRequest("This upload cannot be made of others.", code="unsupported_extension")
+        return store.concatenate(final, partials)
 
 
 def claim_for_removal(upload_id: str) -> bool:

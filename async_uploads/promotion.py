@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import logging
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
-from async_uploads import journal, naming
+from async_uploads import conf, journal, naming, signals
 from async_uploads.journal import AsyncTempFile
 from async_uploads.storage.base import AsyncUploadStorage
 
@@ -32,8 +35,32 @@ LAST_RETRY = timedelta(days=1)
 COMMIT_GRACE = timedelta(hours=1)
 
 
+#: Set in processes that may take their time: no client waits for a copy there.
+_in_background: ContextVar[bool] = ContextVar("async_uploads_in_background", default=False)
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """Let files of every size be copied; for commands and task queues."""
+    token = _in_background.set(True)
+    try:
+        yield
+    finally:
+        _in_background.reset(token)
+
+
+def is_left_to_background(row: AsyncTempFile, field: Any) -> bool:
+    """Say whether a file is to be copied, and too large for that while a client waits."""
+    limit = conf.get("COPY_IN_BACKGROUND_ABOVE")
+    if _in_background.get() or limit is None or row.length is None or row.length <= limit:
+        return False
+    return bool(field.storage.copies_on_move(row.place, row.moved_to_location))
+
+
 def promote(row: AsyncTempFile) -> bool:
     """Give a claimed upload its permanent name, if a record still holds that; may be repeated.
+
+    Where that means to copy a large file and a client waits, it is left to the cleanup.
 
     Args:
         row: As it stands after the claim; updated in place.
@@ -51,6 +78,9 @@ def promote(row: AsyncTempFile) -> bool:
             raise LookupError(f"The field {row.field_label} does not exist any more")
         if not is_held(row, field):
             give_back(row, field)
+            return False
+        if is_left_to_background(row, field):
+            logger.info("%s is left to the cleanup: %s bytes are to be copied", row.key, row.length)
             return False
         _move(row, field)
     except Exception as error:
@@ -94,9 +124,14 @@ def _move(row: AsyncTempFile, field: Any) -> None:
     if size is not None and row.length is not None and size != row.length:
         raise OSError(f"{row.moved_to_location} has {size} bytes, the upload had {row.length}")
     now = timezone.now()
-    moved = journal.rows().filter(pk=row.pk, claim=row.claim, promoted_at=None)
-    moved.update(promoted_at=now, target_digest=None, error="", retry_at=None)
+    columns = {"promoted_at": now, "target_digest": None, "error": "", "retry_at": None}
+    still = Q(claim=row.claim, promoted_at=None)
+    signals.record(signals.file_promoted, {"pk": row.pk}, still, columns, partial(_find_instance, field))
     row.promoted_at = now
+
+
+def _find_instance(field: Any, row: AsyncTempFile) -> dict[str, Any]:
+    return {"instance": find_records(row, field).filter(**{field.attname: row.moved_to_location}).first()}
 
 
 def _rename_claim(row: AsyncTempFile, field: Any) -> None:
@@ -121,9 +156,14 @@ def _record_failure(row: AsyncTempFile, error: Exception) -> None:
     row.attempts += 1
     row.retry_at = timezone.now() + wait
     row.error = "".join(traceback.format_exception(error))[-4000:]
+    columns = {"attempts": F("attempts") + 1, "retry_at": row.retry_at, "error": row.error}
     try:
-        failed = journal.rows().filter(pk=row.pk, promoted_at=None)
-        failed.update(attempts=F("attempts") + 1, retry_at=row.retry_at, error=row.error)
+        try:
+            facts = {"error": error}
+            signals.record(signals.promotion_failed, {"pk": row.pk}, Q(promoted_at=None), columns, lambda _: facts)
+        except Exception:
+            logger.exception("A receiver of promotion_failed failed for %s", row.key)
+            journal.rows().filter(pk=row.pk, promoted_at=None).update(**columns)
     except Exception:
         logger.exception("Could not record why %s was not promoted", row.key)
 

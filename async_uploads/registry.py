@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakSet
 
+from django.apps import apps
 from django.db import models
 from django.urls import URLPattern, URLResolver, path, re_path
 
@@ -60,17 +61,23 @@ class AsyncFieldRegistry:
         """Return the name of the URL with this route."""
         return "_".join(["async_uploads", re.sub(r"\W", "_", self.name), route.replace("-", "_")])
 
+    def get_reversible_name(self, route: str) -> str:
+        """Return what ``reverse`` takes for a route: its URL name, in the namespace that ``attached_view`` names."""
+        attached = self.attached_view if isinstance(self.attached_view, str) else ""
+        namespace, colon, _ = attached.rpartition(":")
+        return f"{namespace}{colon}{self.get_url_name(route)}"
+
     def generate_id(self, field: models.Field[Any, Any]) -> str:
         """Return the id under which browsers name a field: ``app_label.Model.field``."""
         return get_field_label(field)
 
     def register_field(self, field: Any) -> None:
-        """Register a field of a real model; fields of the models that migrations make up are ignored.
+        """Register a field of a real model; fields of models that migrations and schema editors make up are ignored.
 
         Raises:
             ValueError: Another field has its id.
         """
-        if field.model.__module__ == "__fake__" or field.model._meta.abstract:
+        if field.model._meta.apps is not apps or field.model._meta.abstract:
             return
         field_id = self.generate_id(field)
         present = self.fields_by_id.get(field_id)

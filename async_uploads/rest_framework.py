@@ -71,7 +71,7 @@ class AsyncFileField(serializers.ModelField):
         if value is None:
             self.fail("bad_input")
         request = self.context.get("request")
-        current = self.get_current_name(value.key)
+        current = self.get_current_name()
         try:
             upload = validation.check(self.model_field, value, current=current, request=request)
         except DjangoValidationError as error:
@@ -93,17 +93,27 @@ class AsyncFileField(serializers.ModelField):
             message = self.error_messages["max_length"] % {"max": self.max_length, "length": len(name)}
             raise serializers.ValidationError(message, code="max_length")
 
-    def get_current_name(self, key: str) -> str | None:
+    def _may_be_about_rows(self) -> bool:
+        """Say whether the data can be about a record that is there: nested, or in a list that is updated.
+
+        A serializer that stands alone creates a record, whatever primary key a client sends along.
+        """
+        above: Any = self.parent.parent  # Any: None above the root, against the stubs
+        if above is None:
+            return False
+        is_list = isinstance(above, serializers.ListSerializer) and above.parent is None
+        return not is_list or above.instance is not None
+
+    def get_current_name(self) -> str | None:
         """Return the name of the file that the record has now; ``None`` for a new record or one without file.
 
-        The record is the serializer's instance, else, nested, the one whose primary key is in the data. Of the latter
-        only a file that has this very name is told.
+        The record is the serializer's instance, else, nested, the one whose primary key is in the data.
         """
         model = self.model_field.model
         instance = getattr(self.parent, "instance", None)
         if isinstance(instance, model):
             return getattr(instance, self.model_field.name).name or None
-        if self._row_pk in (None, ""):
+        if self._row_pk in (None, "") or not self._may_be_about_rows():
             return None
         try:
             record: Model | None = model._base_manager.filter(pk=self._row_pk).first()

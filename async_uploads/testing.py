@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import IO, Any
 
 from django.core.files.base import ContentFile, File
+from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from async_uploads import sniffing
-from async_uploads.journal import AsyncTempFile
+from async_uploads import signals, sniffing
+from async_uploads.journal import AsyncTempFile, write_database
 
 
 def upload_file(field: Any, content: bytes | str | IO[bytes], *, name: str = "file.bin", owner: Any = "") -> str:
@@ -42,5 +43,7 @@ def upload_file(field: Any, content: bytes | str | IO[bytes], *, name: str = "fi
     row = AsyncTempFile.create_for_field(field, name, owner=owner, length=file.size, media_type=media_type)
     row.key = row.object_name = field.storage.save(row.key, file)
     row.finished_at = row.last_activity = timezone.now()
-    row.save()
+    with transaction.atomic(using=write_database()):
+        row.save()
+        signals.send(signals.upload_finished, row)
     return row.key

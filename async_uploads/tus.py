@@ -12,9 +12,9 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
+from django.db import OperationalError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from async_uploads import conf, intake, owners, validation
@@ -24,12 +24,13 @@ from async_uploads.journal_store import JournalRecords, RegistryStore, translate
 from async_uploads.leases import DatabaseLocker
 from async_uploads.registry import AsyncFieldRegistry
 from tus_server.config import TusConfig
-from tus_server.engine import Engine
-from tus_server.errors import BadRequest, Forbidden, InvalidMetadata, UploadNotFound
+from tus_server.engine import Engine, utc_now
+from tus_server.errors import BadRequest, Forbidden, InvalidMetadata, StoreUnavailable, UploadNotFound
 from tus_server.headers import build_metadata, parse_metadata
 from tus_server.hooks import Hooks
 from tus_server.locks.base import Locker
 from tus_server.messages import Request
+from tus_server.stores.base import Concatenates
 from tus_server.uploads import Upload, UploadRecord, generate_upload_id
 from tus_server.wsgi import TusView
 
@@ -52,7 +53,9 @@ class FieldHooks(Hooks):
             content_type=metadata.get("filetype"),
             size=record.length,
             instance_id=metadata.get("instance_id") or None,
+            is_partial=record.is_partial,
         )
+        require_same_field(record, admission)
         save_session(request.origin)
         return complete_record(record, admission)
 
@@ -100,10 +103,14 @@ def complete_record(record: UploadRecord, admission: Admission) -> UploadRecord:
 
     Raises:
         InvalidParameter: The field takes no tus uploads.
+        BadRequest: It takes no parts of files.
     """
     field = admission.field
-    if field.storage.upload_store(None) is None:
+    store = field.storage.upload_store(None)
+    if store is None:
         raise InvalidParameter("field_id", _("This field uploads by signed URLs only."), code="no_tus")
+    if (record.is_partial or record.is_final) and not isinstance(store, Concatenates):
+        raise BadRequest(_("This field's storage cannot make one file of several."), code="unsupported_extension")
     facts = {
         "field_label": get_field_label(field),
         "filename": admission.filename,
@@ -113,11 +120,26 @@ def complete_record(record: UploadRecord, admission: Admission) -> UploadRecord:
     return replace(record, max_size=intake.size_limit(field), facts=facts)
 
 
+def require_same_field(record: UploadRecord, admission: Admission) -> None:
+    """Check that a new upload is for the field of the partial uploads that it is made of.
+
+    Raises:
+        BadRequest: It is for another one.
+    """
+    if not record.is_final:
+        return
+    with translated():
+        others = rows().filter(upload_id__in=record.partials).exclude(field_label=get_field_label(admission.field))
+        if others.exists():
+            raise BadRequest(_("The partial uploads are for another field."), code="other_field")
+
+
 def save_session(request: HttpRequest) -> None:
     """Save the session now if it was changed, and not again after the body: that would undo what other tabs changed.
 
     Raises:
         BadRequest: The session has ended meanwhile.
+        StoreUnavailable: The database cannot be used right now.
     """
     session = getattr(request, "session", None)
     if session is None or not session.modified:
@@ -125,6 +147,8 @@ def save_session(request: HttpRequest) -> None:
     try:
         session.save()
     except UpdateError as error:
+        if isinstance(error.__context__, OperationalError):  # Django says the same of a database that is locked or away
+            raise StoreUnavailable("The session cannot be saved right now.") from error
         raise BadRequest(_("Your session has ended. Reload the page."), code="session_ended") from error
     session.modified = False
 
@@ -140,7 +164,7 @@ def create_upload(
         length: Its size in bytes; ``None`` when it is deferred.
         instance_id: The record that it is for, for the metadata.
     """
-    now = timezone.now()
+    now = utc_now()
     metadata = {
         "field_id": admission.field_id,
         "filename": admission.filename,

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from async_uploads import intake, owners, sniffing
-from async_uploads.journal import AsyncTempFile, find_upload, get_field_label, rows
+from async_uploads import intake, owners, signals, sniffing
+from async_uploads.journal import AsyncTempFile, find_upload, get_field_label, rows, write_database
 from async_uploads.pending import PendingUpload
 from async_uploads.values import AsyncFileInputData, clean_filename
 from tus_server.errors import TooLarge, UnsupportedMediaType
@@ -101,6 +103,8 @@ def _find_objection(row: AsyncTempFile, field: Any, request: HttpRequest | None)
     """Return what speaks against an upload, for the log only; empty for nothing."""
     if row.field_label != get_field_label(field) or row.storage != field.storage.identity():
         return "is for another field"
+    if row.is_partial:
+        return "is only a part of a file"
     if not may_use(row, request):
         return "belongs to somebody else"
     if row.is_claimed or row.is_promoted:
@@ -157,7 +161,7 @@ def complete(field: Any, row: AsyncTempFile) -> int | None:
     # What the client declared of a signed upload proves nothing.
     row.length, row.media_type, row.finished_at = found.size, media_type, timezone.now()
     facts = {"length": row.length, "media_type": media_type, "finished_at": row.finished_at, "digest": found.digest}
-    rows().filter(pk=row.pk, finished_at=None).update(**facts)
+    signals.record(signals.upload_finished, {"pk": row.pk}, Q(finished_at=None), facts)
     return row.length
 
 
@@ -214,5 +218,7 @@ def receive(field: Any, file: UploadedFile[Any], request: HttpRequest | None = N
         raise
     row.key = row.object_name = stored
     row.finished_at = row.last_activity = timezone.now()
-    row.save()
+    with transaction.atomic(using=write_database()):
+        row.save()
+        signals.send(signals.upload_finished, row)
     return PendingUpload(row, AsyncFileInputData(key=row.key, name=row.original_filename), field.storage)

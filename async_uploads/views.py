@@ -43,6 +43,7 @@ class GenerateUploadUrlView(RegistryView):
             return self.http_method_not_allowed(request)
         # A link or an image on a foreign page sends no token, and no Origin either: only what the browser says counts.
         is_foreign = request.headers.get("Sec-Fetch-Site") == "cross-site" and not csrf.is_same_site(request)
+        owners.authenticate(request)  # a project's own way may go by a cookie too
         if is_foreign and csrf.is_by_cookie(request):
             raise Forbidden(_("The request did not come from this site."), code="csrf_failed")
         parameters = read_parameters(request.GET)

@@ -147,11 +147,13 @@ class AsyncFileInput(ClearableFileInput):
             members["size"] = row.length
         if url := self._preview_url(row):
             members["url"] = url
+        if url := self._upload_url(row):
+            members["uploadUrl"] = url
         return json.dumps(members)
 
     def _may_show(self, row: AsyncTempFile) -> bool:
         field = self.async_field
-        is_for_field = row.field_label == get_field_label(field)
+        is_for_field = row.field_label == get_field_label(field) and not row.is_partial
         return is_for_field and row.is_finished and not row.is_claimed and validation.may_use(row, self.get_request())
 
     def _preview_url(self, row: AsyncTempFile) -> str:
@@ -159,6 +161,15 @@ class AsyncFileInput(ClearableFileInput):
         try:
             return str(field.storage.generate_download_url(row.key, self._field_id()))
         except Exception:  # A preview is never worth a broken page, and a custom storage may raise anything.
+            return ""
+
+    def _upload_url(self, row: AsyncTempFile) -> str:
+        """Return the upload's tus URL, where the element deletes it when the person removes it; empty without one."""
+        registry, storage = self.async_field.async_field_registry, self.async_field.storage
+        try:
+            is_tus = storage.transport == "tus"
+            return reverse(registry.tus_upload_url_name, kwargs={"upload_id": row.upload_id}) if is_tus else ""
+        except NoReverseMatch:
             return ""
 
     def _field_id(self) -> str:

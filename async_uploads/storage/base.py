@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeVar
 
 from django.core.exceptions import SuspiciousFileOperation
@@ -67,6 +68,11 @@ def is_without_journal() -> bool:
     return _without_journal.get()
 
 
+def shorten(identity: str) -> str:
+    """Return a storage's identity as it fits into the journal; one that is too long ends in its digest."""
+    return identity if len(identity) <= 255 else identity[:190] + "~" + sha256(identity.encode()).hexdigest()
+
+
 class AsyncUploadStorage(Storage):
     """Base class of storages for ``AsyncFileField``; put it before the Django storage that you extend."""
 
@@ -109,6 +115,10 @@ class AsyncUploadStorage(Storage):
         """
         raise NotImplementedError("move_file must be implemented")
 
+    def copies_on_move(self, from_key: str, to_key: str) -> bool:
+        """Say whether ``move_file`` copies the bytes, so that large files are better moved outside of a request."""
+        return True
+
     def verify_upload(self, key: str, max_size: int | None) -> VerifiedUpload | None:
         """Look at a signed upload, when a form is validated. This default trusts it.
 
@@ -127,7 +137,7 @@ class AsyncUploadStorage(Storage):
 
     def identity(self) -> str:
         """Return a text, at most 255 characters, that tells this storage from others that hold other files."""
-        return f"{type(self).__module__}.{type(self).__qualname__}"[:255]
+        return shorten(f"{type(self).__module__}.{type(self).__qualname__}")
 
     def get_url_patterns(self, registry: AsyncFieldRegistry) -> list[URLPattern | URLResolver]:
         """Return the URL patterns that this storage adds to those of a registry."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import shutil
 from contextlib import suppress
@@ -15,17 +16,19 @@ from urllib.parse import urlencode
 
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage
+from django.db.models import Q
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
 
-from async_uploads import conf, journal, signing
+from async_uploads import conf, journal, signals, signing
 from async_uploads.registry import default_async_field_registry, registries
 from async_uploads.storage.base import (
     AsyncUploadStorage,
     GenerateUploadUrlResponse,
     VerifiedUpload,
     is_without_journal,
+    shorten,
     without_journal,
 )
 from async_uploads.values import truncate_name
@@ -73,7 +76,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
 
     def identity(self) -> str:
         """Return the storage's location."""
-        return f"filesystem:{self.location}"[:255]
+        return shorten(f"filesystem:{self.location}")
 
     def upload_store(self, records: Records) -> FilesystemStore:
         """Return the store whose data files lie at the keys below this storage's location."""
@@ -127,7 +130,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
     def _reverse(self, field_id: str, route: str) -> str:
         owning = [registry for registry in registries if field_id in registry.fields_by_id]
         registry = owning[0] if owning else default_async_field_registry
-        return reverse(registry.get_url_name(route))
+        return reverse(registry.get_reversible_name(route))
 
     def get_url_patterns(self, registry: AsyncFieldRegistry) -> list[URLPattern | URLResolver]:
         """Return the routes of the direct upload and download views."""
@@ -153,7 +156,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
         """Store the body of a signed upload at the row's key and record it as finished.
 
         Returns:
-            ``False`` when the upload is finished already; nothing was changed.
+            ``False`` when the upload is finished already, or has expired; nothing was changed.
         """
         target = self.path_of(row.place)
         self._make_directory(target)
@@ -174,8 +177,19 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
             with suppress(FileNotFoundError):
                 os.unlink(partial)
         now = timezone.now()
-        unfinished = journal.rows().filter(pk=row.pk, finished_at=None)
-        return bool(unfinished.update(finished_at=now, last_activity=now, length=size))
+        columns = {"finished_at": now, "last_activity": now, "length": size}
+        try:
+            is_recorded = signals.record(
+                signals.upload_finished, {"pk": row.pk}, Q(finished_at=None, claim=None), columns
+            )
+        except BaseException:
+            os.unlink(target)  # the same URL takes the file again
+            raise
+        if is_recorded:
+            return True
+        # Meanwhile it expired, or another one was finished and taken over: nobody else would remove these bytes.
+        os.unlink(target)
+        return False
 
     def move_file(self, from_key: str, to_key: str) -> None:
         """Give the file at ``from_key`` the name ``to_key``.
@@ -189,7 +203,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
             if os.path.lexists(target):  # moved before a crash
                 return
             raise FileNotFoundError(errno.ENOENT, "There is no such upload", from_key)
-        self._make_directory(target)
+        made = self._make_directory(target)
         try:
             self._give_name(source, target)
         except FileNotFoundError:
@@ -197,13 +211,21 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
                 raise
             return  # somebody else made this very move meanwhile
         if conf.get("DURABILITY") != "none":
-            _sync_directory(os.path.dirname(target))
+            for directory in {os.path.dirname(target), *map(os.path.dirname, made)}:
+                _sync_directory(directory)
         with suppress(FileNotFoundError):
             os.unlink(source)
         self._ensure_location_group_id(target)  # type: ignore[attr-defined]  # Django's own, missing in the stubs
 
+    def copies_on_move(self, from_key: str, to_key: str) -> bool:
+        """Say whether the two names lie on two file systems; else moving is a matter of names."""
+        source, directory = self.path_of(from_key), os.path.dirname(self.path_of(to_key))
+        while not os.path.isdir(directory):
+            directory = os.path.dirname(directory)
+        return os.path.lexists(source) and os.stat(source).st_dev != os.stat(directory).st_dev
+
     def discard_upload(self, row: journal.AsyncTempFile) -> bool:
-        """Remove the data file of an upload, unless somebody holds its lock."""
+        """Remove the data file of an upload, unless somebody holds its lock, and what killed processes left beside."""
         path = self.path_of(row.place)
         with suppress(FileNotFoundError), open(path, "rb") as file:
             try:
@@ -211,6 +233,9 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
             except BlockingIOError:
                 return False
             os.unlink(path)
+        for partial in glob.iglob(f"{glob.escape(path)}.*.part"):
+            with suppress(FileNotFoundError):
+                os.unlink(partial)
         return True
 
     def return_file(self, key: str, name: str, length: int | None) -> None:
@@ -290,23 +315,20 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
         with without_journal():
             super().delete(name)
 
-    def _make_directory(self, target: str) -> None:
+    def _make_directory(self, target: str) -> list[str]:
+        """Make the directory of a path, and return what had to be made."""
         directory = os.path.dirname(target)
         mode = self.directory_permissions_mode
-        try:
-            if mode is None:
-                os.makedirs(directory, exist_ok=True)
-                return
-            missing = []
-            while not os.path.isdir(directory):
-                missing.append(directory)
-                directory = os.path.dirname(directory)
-            for each in reversed(missing):
-                with suppress(FileExistsError):
-                    os.mkdir(each)
+        missing = []
+        while not os.path.isdir(directory):
+            missing.append(directory)
+            directory = os.path.dirname(directory)
+        for each in reversed(missing):
+            with suppress(FileExistsError):
+                os.mkdir(each)
+                if mode is not None:
                     os.chmod(each, mode)
-        except FileExistsError as error:
-            raise NotADirectoryError(errno.ENOTDIR, "Exists and is not a directory", directory) from error
+        return missing
 
 
 def _link_or_rename(source: str, target: str) -> None:

@@ -112,6 +112,21 @@ class ByKey(models.Model):
         app_label = "testapp"
 
 
+class Album(models.Model):
+    title = models.CharField(max_length=10)
+
+    class Meta:
+        app_label = "testapp"
+
+
+class Photo(models.Model):
+    album = models.ForeignKey(Album, on_delete=models.CASCADE)
+    file = AsyncFileField(upload_to="photos/")
+
+    class Meta:
+        app_label = "testapp"
+
+
 class Elsewhere(models.Model):
     file = AsyncFileField(storage=dictionary, upload_to="else/")
 

@@ -39,6 +39,8 @@ def test_this_project_passes() -> None:
         ({"RESOLVE_PERM_NAME": "nowhere.at_all"}, ["async_uploads.E003"]),
         ({"AUTHENTICATE": "os.path.nothing"}, ["async_uploads.E003"]),
         ({"DURABILITY": "some"}, ["async_uploads.E004"]),
+        ({"UPLOAD_LIFETIME": "7 days", "IDLE_TIMEOUT": 0}, ["async_uploads.E009", "async_uploads.E009"]),
+        ({"UPLOAD_URL_EXPIRY": None, "COPY_IN_BACKGROUND_ABOVE": None}, ["async_uploads.E009"]),
     ],
 )
 def test_settings(settings: Any, configured: Any, expected: list[str]) -> None:

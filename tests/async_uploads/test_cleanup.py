@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import threading
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -101,7 +103,8 @@ def test_a_foreign_file_with_the_promised_name_stays_when_the_record_is_gone(med
 
 def test_keys_that_stand_in_columns_are_adopted(media: Path) -> None:
     inserted, updated = make_upload(field_of(Document), b"one"), make_upload(field_of(Document), b"two", "b.txt")
-    Document.objects.bulk_create([Document(file=inserted), Document()])
+    Document(file=inserted).save_base(raw=True)
+    Document.objects.create()
     Document.objects.filter(file="").update(file=updated)
     assert reconcile().adopted == 2
     assert tree(media) == {"docs/a.txt": b"one", "docs/b.txt": b"two"}
@@ -110,7 +113,7 @@ def test_keys_that_stand_in_columns_are_adopted(media: Path) -> None:
 
 def test_a_referenced_upload_is_adopted_however_old_it_is(media: Path) -> None:
     key = make_upload(field_of(Document), b"hello")
-    Document.objects.bulk_create([Document(file=key)])
+    Document(file=key).save_base(raw=True)
     make_old(key, timedelta(days=400))
     report = reconcile()
     assert (report.adopted, report.expired) == (1, 0)
@@ -175,6 +178,31 @@ def test_claimed_uploads_never_expire(media: Path, monkeypatch: pytest.MonkeyPat
     assert list(tree(media)) == [key]
 
 
+def test_an_upload_that_is_claimed_while_it_would_expire_is_kept(media: Path) -> None:
+    key = make_upload(field_of(Document), b"hello")
+    make_old(key)
+    is_claimed = threading.Event()
+
+    def save_slowly() -> None:
+        try:
+            with transaction.atomic():
+                Document.objects.create(file=key)
+                is_claimed.set()
+                threading.Event().wait(0.3)  # the cleanup meets the lock meanwhile
+        finally:
+            connection.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(promotion, "promote", lambda row: False)  # the process dies after its commit
+        thread = threading.Thread(target=save_slowly)
+        thread.start()
+        assert is_claimed.wait(10)
+        assert reconcile().expired == 0
+        thread.join()
+    assert reconcile().promoted == 1
+    assert tree(media) == {"docs/a.txt": b"hello"}
+
+
 def test_an_expiry_that_was_interrupted_is_finished(media: Path) -> None:
     key = make_upload(field_of(Document), claim=EXPIRED)
     (media / key).unlink()
@@ -212,7 +240,7 @@ def test_a_dry_run_changes_nothing(media: Path) -> None:
     old = make_upload(field_of(Document), name="b.txt")
     make_old(old)
     inserted = make_upload(field_of(Document), name="c.txt")
-    Document.objects.bulk_create([Document(file=inserted)])
+    Document(file=inserted).save_base(raw=True)
     before = tree(media), list(AsyncTempFile.objects.order_by("pk").values())
     report = reconcile(dry_run=True)
     assert (report.promoted, report.adopted, report.expired) == (1, 1, 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import struct
+import zlib
 from hashlib import shake_256
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps.registry import Apps
 from django.contrib.admin.widgets import AdminFileWidget
 from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
@@ -18,6 +22,7 @@ from django.db import connection, models
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.state import ModelState, ProjectState
 from django.db.migrations.writer import MigrationWriter
+from django.forms import modelform_factory
 from django.urls import reverse
 from PIL import Image
 
@@ -36,6 +41,16 @@ def png(width: int, height: int) -> bytes:
     buffer = BytesIO()
     Image.new("RGB", (width, height)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A picture that claims more pixels than Pillow is willing to look at."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 @pytest.fixture
@@ -186,7 +201,7 @@ def test_a_field_can_name_another_registry() -> None:
     type(
         "Other",
         (models.Model,),
-        {"__module__": "__fake__", "Meta": type("Meta", (), {"app_label": "fake"}), "f": field},
+        {"__module__": "__fake__", "Meta": type("Meta", (), {"app_label": "fake", "apps": Apps()}), "f": field},
     )
     assert other.fields_by_id == {}
 
@@ -257,6 +272,17 @@ def test_an_image_that_cannot_be_read_is_refused_at_the_save_not_before() -> Non
     assert picture.width is None
 
 
+def test_a_decompression_bomb_breaks_neither_its_form_nor_the_loading_of_its_record() -> None:
+    form_class = modelform_factory(Picture, fields=["title", "image"])
+    form = form_class(
+        {"title": "a", "image": json.dumps({"key": make_upload(field_of(Picture, "image"), bomb(), "a.png")})}
+    )
+    assert form.is_valid(), form.errors
+    form.save()
+    picture = Picture.objects.get()
+    assert (picture.image.name, picture.width, picture.height) == ("pictures/a.png", None, None)
+
+
 def test_pillow_is_checked_unless_suppressed() -> None:
     assert AsyncImageField(suppress_pillow_check=True).suppress_pillow_check
     assert field_of(Picture, "image").check() == []
@@ -318,3 +344,10 @@ def test_a_plain_file_field_becomes_an_async_one_by_one_migration_that_touches_n
     record.file = make_upload(field_of(Migrated), b"new", "new.txt")
     record.save()
     assert tree(media) == {"legacy/old.txt": b"old", "legacy/new.txt": b"new"}
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**63, 1), (3, 2**70)])
+def test_a_size_hint_that_the_columns_cannot_hold_is_not_believed(width: int, height: int) -> None:
+    key = make_upload(field_of(Picture, "image"), png(3, 2), "a.png")
+    picture = Picture(image=AsyncFileInputData(key=key, width=width, height=height))
+    assert (picture.width, picture.height) == (3, 2)

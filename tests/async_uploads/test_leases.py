@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from async_uploads.journal import AsyncTempFile, UploadState
-from async_uploads.leases import ANSWER_WITHIN, EXPIRY, DatabaseLocker, LeaseKeeper
+from async_uploads.leases import ANSWER_WITHIN, EXPIRY, DatabaseLease, DatabaseLocker, LeaseKeeper
 from tests.async_uploads.promoting import field_of
 from tests.testapp.models import Document
 
@@ -170,3 +171,51 @@ def test_asking_twice_does_not_give_the_holder_more_time(locker: DatabaseLocker,
     ask_long_ago(locker, upload_id)
     locker.request_release(upload_id, "terminate")
     assert locker.try_acquire(upload_id) is not None
+
+
+def test_of_two_at_once_one_gets_the_lease(locker: DatabaseLocker, upload_id: str) -> None:
+    lease = locker.try_acquire(upload_id)
+    assert lease is not None
+    lease.release()
+    has_taken, results = threading.Event(), []
+
+    def take_slowly() -> None:
+        try:
+            with transaction.atomic():
+                results.append(DatabaseLocker(LeaseKeeper())._take(upload_id, "a" * 32))
+                has_taken.set()
+                blocked.wait(0.3)
+        finally:
+            connection.close()
+
+    blocked = threading.Event()
+    thread = threading.Thread(target=take_slowly)
+    thread.start()
+    assert has_taken.wait(10)
+    results.append(locker._take(upload_id, "b" * 32))
+    thread.join()
+    assert results == [True, False]
+    assert UploadState.objects.get().lease_token == "a" * 32
+
+
+def test_the_keeper_rests_when_a_lease_comes_while_the_last_one_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = LeaseKeeper(look_every=0.01)
+    is_looking, may_go_on, looks = threading.Event(), threading.Event(), []
+
+    def look() -> None:
+        looks.append(1)
+        is_looking.set()
+        may_go_on.wait(10)
+
+    monkeypatch.setattr(keeper, "look", look)
+    first, second = DatabaseLease("a", keeper), DatabaseLease("b", keeper)
+    keeper.keep(first)
+    assert is_looking.wait(10)
+    keeper.look_every = 3600
+    keeper.forget(first)
+    keeper.keep(second)
+    may_go_on.set()
+    keeper.join(0.3)
+    assert len(looks) == 1
+    keeper.forget(second)
+    keeper.join()

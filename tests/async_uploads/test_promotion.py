@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import SuspiciousOperation
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -668,9 +669,9 @@ def test_a_field_of_an_abstract_model_belongs_to_each_concrete_one() -> None:
     assert field_of(Concrete).perm_detail == "testapp.special"
 
 
-def test_bulk_create_leaves_the_key_in_the_column_and_reads_work(media: Path) -> None:
+def test_a_key_that_nobody_adopted_stays_in_the_column_and_reads_work(media: Path) -> None:
     key = make_upload(field_of(Document), b"hello")
-    Document.objects.bulk_create([Document(file=key)])
+    Document(file=key).save_base(raw=True)
     document = Document.objects.get()
     assert document.file.name == key
     assert read(document.file) == b"hello"
@@ -681,7 +682,7 @@ def test_bulk_create_leaves_the_key_in_the_column_and_reads_work(media: Path) ->
 def test_a_stale_instance_saved_after_promotion_gets_the_permanent_name(media: Path) -> None:
     key = make_upload(field_of(Document), b"hello")
     stale = Document(file=key)
-    Document.objects.bulk_create([stale])
+    stale.save_base(raw=True)
     Document.objects.get().save()
     stale.pk = Document.objects.get().pk
     stale.save()
@@ -709,3 +710,10 @@ def test_a_storage_of_three_methods_is_asked_for_the_key_until_promotion() -> No
     key = make_upload(field_of(Elsewhere), b"hello", finished=False, metadata="", length=None)
     Elsewhere.objects.create(file=key)
     assert Elsewhere.objects.get().file.stored_name == key
+
+
+def test_a_refusal_that_no_form_catches_is_a_bad_request(media: Path) -> None:
+    key = make_upload(field_of(Document), b"hello")
+    Document.objects.create(file=key)
+    with pytest.raises(SuspiciousOperation):
+        Document.objects.create(file=key)

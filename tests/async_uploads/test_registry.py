@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.apps.registry import Apps
 from django.db import models
 from django.urls import URLResolver, include, path, reverse
 from django.urls.resolvers import RegexPattern
@@ -14,7 +16,7 @@ from async_uploads import registry as module
 from async_uploads.models import AsyncFileField
 from async_uploads.registry import AsyncFieldRegistry, default_async_field_registry
 from tests.async_uploads.promoting import DictionaryStorage, field_of
-from tests.testapp.models import Document, Guarded
+from tests.testapp.models import Document, Guarded, Limited
 
 
 @pytest.fixture
@@ -48,10 +50,18 @@ def test_two_fields_of_one_id_are_a_mistake() -> None:
 
 
 def test_fields_of_made_up_and_abstract_models_are_not_registered(registry: AsyncFieldRegistry) -> None:
-    for name, abstract in (("__fake__", False), ("real", True)):
-        model = SimpleNamespace(__module__=name, _meta=SimpleNamespace(abstract=abstract, label="a.B"))
+    for known_apps, abstract in ((Apps(), False), (apps, True)):
+        model = SimpleNamespace(_meta=SimpleNamespace(apps=known_apps, abstract=abstract, label="a.B"))
         registry.register_field(SimpleNamespace(model=model, name="file"))
     assert registry.fields_by_id == {}
+
+
+def test_a_copy_that_a_schema_editor_makes_does_not_replace_the_field() -> None:
+    field = field_of(Limited)
+    meta = type("Meta", (), {"app_label": "testapp", "apps": Apps()})
+    # SQLite's schema editor remakes a table by a copy of its model, with clones of its fields.
+    type("Limited", (models.Model,), {"__module__": Limited.__module__, "Meta": meta, "file": field.clone()})
+    assert default_async_field_registry.fields_by_id["testapp.Limited.file"] is field
 
 
 def test_the_patterns_can_be_asked_for_again(registry: AsyncFieldRegistry) -> None:
@@ -114,3 +124,17 @@ def test_a_view_that_nobody_made_is_named(monkeypatch: pytest.MonkeyPatch, regis
     monkeypatch.setattr(module, "view_factories", {})
     with pytest.raises(LookupError, match="INSTALLED_APPS"):
         registry.get_url_patterns()
+
+
+@pytest.mark.parametrize(
+    ("attached", "name"),
+    [
+        ("async_uploads_named_generate_upload_url", "async_uploads_named_upload_file_direct"),
+        ("files:api:anything", "files:api:async_uploads_named_upload_file_direct"),
+        (print, "async_uploads_named_upload_file_direct"),
+    ],
+)
+def test_the_storages_routes_are_found_in_the_namespace_of_the_registrys(attached: object, name: str) -> None:
+    registry = AsyncFieldRegistry("named")
+    registry.attached_view = attached
+    assert registry.get_reversible_name("upload-file-direct") == name

@@ -127,6 +127,15 @@ def test_unknown_permanent_and_foreign_keys_are_refused() -> None:
         assert refuse(DocumentSerializer(data={"file": {"key": key}})) == ["Invalid upload received"]
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_a_primary_key_that_comes_along_makes_no_new_record_an_old_one(many: bool) -> None:
+    document = Document.objects.create(file=ContentFile(b"x", name="theirs.txt"))
+    data: Any = {"id": document.pk, "file": {"key": document.file.name}}
+    serializer = DocumentSerializer(data=[data] if many else data, many=many)
+    assert not serializer.is_valid()
+    assert "Invalid upload received" in str(serializer.errors)
+
+
 def test_incomplete_uploads_limits_and_errors(client: Client) -> None:
     created = create(client, field_id(Document), "a.txt", 5)
     serializer = DocumentSerializer(data={"file": created["Async-Upload-Key"]})

@@ -15,7 +15,7 @@ from django.core.files.storage import InMemoryStorage, StorageHandler
 from django.db.migrations.writer import MigrationWriter
 
 from async_uploads import signing
-from async_uploads.journal import AsyncTempFile
+from async_uploads.journal import EXPIRED, AsyncTempFile
 from async_uploads.storage import filesystem
 from async_uploads.storage.filesystem import FileSystemAsyncUploadStorage
 from tests.async_uploads.promoting import field_of, make_upload, media, row_of, tree
@@ -57,7 +57,7 @@ def test_a_move_can_be_repeated(storage: FileSystemAsyncUploadStorage, media: Pa
     assert tree(media) == {"a.txt": b"hello"}
 
 
-@pytest.mark.parametrize("call", ["makedirs", "link", "unlink", "open", "fsync", "chmod"])
+@pytest.mark.parametrize("call", ["mkdir", "link", "unlink", "open", "fsync", "chmod"])
 @pytest.mark.parametrize("is_after", [False, True])
 def test_a_move_that_died_at_any_call_is_finished_by_the_next(
     media: Path, monkeypatch: pytest.MonkeyPatch, call: str, is_after: bool
@@ -330,3 +330,55 @@ def test_a_key_is_read_in_its_permanent_place_after_promotion(storage: FileSyste
 
 def test_other_storages_are_not_ours() -> None:
     assert not hasattr(InMemoryStorage(), "temporary_key_prefix")
+
+
+# What nobody else would remove.
+
+
+def test_a_direct_upload_that_expired_while_it_came_leaves_nothing(media: Path) -> None:
+    storage: Any = field_of(Document).storage
+    row = AsyncTempFile.create_for_field(field_of(Document), "a.txt")
+    AsyncTempFile.objects.update(claim=EXPIRED)
+    assert not storage.receive_direct(row, ContentFile(b"hello"))
+    AsyncTempFile.objects.all().delete()
+    assert not storage.receive_direct(row, ContentFile(b"hello"))
+    assert tree(media) == {}
+
+
+def test_a_second_direct_upload_leaves_nothing_when_the_first_was_moved_away(media: Path) -> None:
+    storage: Any = field_of(Document).storage
+    row = AsyncTempFile.create_for_field(field_of(Document), "a.txt")
+    assert storage.receive_direct(row, ContentFile(b"first"))
+    storage.move_file(row.key, "docs/a.txt")
+    assert not storage.receive_direct(row, ContentFile(b"second"))
+    assert tree(media) == {"docs/a.txt": b"first"}
+
+
+def test_what_a_killed_process_left_of_a_direct_upload_goes_with_it(media: Path) -> None:
+    storage: Any = field_of(Document).storage
+    row = AsyncTempFile.create_for_field(field_of(Document), "a.txt")
+    put(storage, f"{row.key}.0123456789ab.part", b"hel")
+    put(storage, f"{row.key}-other.0123456789ab.part", b"not ours")
+    assert storage.discard_upload(row)
+    assert set(tree(media).values()) == {b"not ours"}
+
+
+def test_every_directory_that_a_move_made_is_synced_before_the_old_name_goes(
+    media: Path, storage: FileSystemAsyncUploadStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage, KEY)
+    synced = []
+
+    def sync(directory: str) -> None:
+        assert (media / KEY).exists()
+        synced.append(directory)
+
+    monkeypatch.setattr(filesystem, "_sync_directory", sync)
+    storage.move_file(KEY, "docs/deep/a.txt")
+    assert sorted(synced) == [str(media), str(media / "docs"), str(media / "docs/deep")]
+
+
+def test_storages_in_two_long_places_are_told_apart() -> None:
+    first, second = (FileSystemAsyncUploadStorage(location=f"/{'x' * 300}/{name}") for name in "ab")
+    assert first.identity() != second.identity()
+    assert len(first.identity()) <= 255

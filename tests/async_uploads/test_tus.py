@@ -1,21 +1,24 @@
 """The tus endpoint of a registry: what a field allows, whose upload it is, what the journal says."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.backends.base import UpdateError
 from django.core.files.storage import default_storage
 from django.db import OperationalError
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
-from async_uploads import journal_store
+from async_uploads import journal_store, tus
 from async_uploads.journal import EXPIRED, AsyncTempFile
 from async_uploads.journal_store import claim_for_removal
 from async_uploads.models import AsyncFileInputData
 from tests.async_uploads.tusclient import ENDPOINT, create, field_id, patch, request, upload
 from tests.testapp.models import Document, Guarded, Limited, Picture
+from tus_server.errors import TusError
 
 pytestmark = pytest.mark.django_db
 
@@ -356,3 +359,40 @@ def test_a_locked_database_is_an_invitation_to_try_again(client: Client, monkeyp
 
 def test_optional_fields_upload_too(client: Client) -> None:
     assert upload(client, field_id(Picture, "image"), "a.png", PNG).endswith("a.png")
+
+
+def test_a_project_without_time_zones_can_upload(client: Client, settings: Any) -> None:
+    settings.USE_TZ = False
+    key = upload(client, field_id(Document), "a.txt", b"hello")
+    row = journal_row(key=key)
+    assert row.is_finished
+    assert row.expires_at is not None
+    assert timedelta(days=6) < row.expires_at - timezone.now() <= timedelta(days=7)
+    url = f"{ENDPOINT}{row.upload_id}"
+    assert request(client, "HEAD", url)["Upload-Offset"] == "5"
+    assert request(client, "DELETE", url).status_code == 204
+
+
+def test_a_content_length_of_thousands_of_digits_is_refused(client: Client) -> None:
+    answer = create(client, field_id(Document), "a.txt", 5, headers={"Content-Length": "9" * 5000})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(("cause", "status"), [(None, 400), (OperationalError("database is locked"), 503)])
+def test_a_session_that_cannot_be_saved_has_ended_or_its_database_is_away(cause: Exception | None, status: int) -> None:
+    class Session:
+        modified = True
+
+        def save(self) -> None:
+            try:
+                if cause is not None:
+                    raise cause
+            except OperationalError:
+                raise UpdateError  # noqa: B904  # as Django does
+            raise UpdateError
+
+    request = RequestFactory().post("/")
+    request.session = Session()  # type: ignore[assignment]
+    with pytest.raises(TusError) as caught:
+        tus.save_session(request)
+    assert caught.value.status == status

@@ -357,3 +357,49 @@ def test_parameters_are_read_however_they_are_written() -> None:
     }
     assert camelize("content_type") == "contentType"
     assert json.dumps(camelize("size")) == '"size"'
+
+
+class TestOwnAuthentication:
+    """A project's own way to know a user (``AUTHENTICATE``) may go by a cookie, which foreign pages can use."""
+
+    @pytest.fixture
+    def foreign(self, settings: Any) -> Client:
+        user = User.objects.create_superuser("ann")
+        settings.ASYNC_UPLOADS = {
+            "AUTHENTICATE": lambda request: (
+                user if "jwt" in request.COOKIES or "Authorization" in request.headers else None
+            )
+        }
+        return Client(
+            enforce_csrf_checks=True, headers={"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+        )
+
+    def test_by_cookie_a_foreign_page_is_refused(self, foreign: Client) -> None:
+        foreign.cookies["jwt"] = "x"
+        parameters = {"field_id": field_id(Guarded), "filename": "a.txt"}
+        assert post(foreign, parameters).json()["code"] == "csrf_failed"
+        assert foreign.get(GENERATE, parameters).json()["code"] == "csrf_failed"
+
+    def test_by_header_it_is_not(self, foreign: Client) -> None:
+        foreign.cookies["other"] = "x"
+        assert post(foreign, {"field_id": field_id(Guarded), "filename": "a.txt"}, Authorization="x").status_code == 201
+
+
+def read_form_first(get_response: Any) -> Any:
+    """A project's middleware that looks at the form of every request."""
+
+    def middleware(request: Any) -> Any:
+        assert request.POST is not None
+        return get_response(request)
+
+    return middleware
+
+
+@pytest.mark.parametrize(("size", "status"), [(50, 201), (1024 * 1024 + 1, 400)])
+def test_a_direct_upload_bears_a_middleware_that_reads_the_form(
+    client: Client, settings: Any, size: int, status: int
+) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.read_form_first", *settings.MIDDLEWARE]
+    answer = client.get(GENERATE, {"field_id": field_id(Limited), "filename": "a.png"})
+    file = SimpleUploadedFile("a.png", PNG.ljust(size, b"\0"))
+    assert client.post(answer.json()["uploadUrl"]["url"], {"file": file}).status_code == status

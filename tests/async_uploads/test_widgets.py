@@ -214,6 +214,12 @@ class TestBoundForms:
         assert (value["key"], value["name"], value["size"]) == (key, "Отпуск.png", 11)
         assert (value["width"], value["height"]) == (5, 6)
         assert value["url"].startswith("/uploads/download-file-direct/?token=")
+        assert value["uploadUrl"] == f"/uploads/tus/{AsyncTempFile.objects.get().upload_id}"
+
+    def test_without_an_upload_url_where_there_is_no_tus(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        storage: Any = Picture._meta.get_field("image").storage
+        monkeypatch.setattr(storage._wrapped, "transport", "signed")
+        assert "uploadUrl" not in json.loads(self.hidden(self.bound(key, User(pk=1))))
 
     def test_but_not_to_a_stranger(self, key: str) -> None:
         assert self.hidden(self.bound(key, User(pk=2))) == ""

@@ -166,7 +166,7 @@ def test_style_variables_are_those_of_the_style_sheet() -> None:
     assert documented == set(re.findall(r"var\((--async-upload-[a-z-]+)", (FRONTEND / "async-uploads.css").read_text()))
 
 
-@pytest.mark.parametrize("name", ["S3", "Azure", "checksum", "concatenation"])
+@pytest.mark.parametrize("name", ["S3", "Azure", "checksum"])
 def test_what_is_not_there_yet_is_said_in_one_place(name: str) -> None:
     assert name in read_page("explanation/not-yet")
     built = {path.stem for path in Path(ROOT / "async_uploads" / "storage").glob("*.py")}

@@ -5,6 +5,7 @@
  */
 
 import { type Engine, type EngineCallbacks, type EngineOptions, type Phase, parseErrorBody, parseRetryAfter } from "./engine.ts";
+import { SilenceWatch } from "./patience.ts";
 
 interface Target {
   key: string;
@@ -22,11 +23,17 @@ export class SignedEngine implements Engine {
   readonly url = null;
   readonly #options: EngineOptions;
   #target: Target | null = null;
+  readonly #watch: SilenceWatch;
   #request: XMLHttpRequest | null = null;
+  #phase: Phase = "create";
   #run = 0;
 
   constructor(options: EngineOptions) {
     this.#options = options;
+    this.#watch = new SilenceWatch(options.patience, () => {
+      this.abort();
+      this.#fail(this.#phase, 0, null, null, true);
+    });
   }
 
   start(): void {
@@ -36,6 +43,7 @@ export class SignedEngine implements Engine {
 
   abort(): void {
     this.#run += 1;
+    this.#watch.end();
     this.#request?.abort();
     this.#request = null;
   }
@@ -94,6 +102,9 @@ export class SignedEngine implements Engine {
       request.open(method, url);
       for (const [name, value] of Object.entries({ ...headers, ...own })) request.setRequestHeader(name, value);
       if (phase === "send") request.upload.onprogress = (event) => this.#progress(event);
+      request.onloadend = () => {
+        if (request === this.#request) this.#watch.end();
+      };
       request.onload = () => {
         if (request.status >= 200 && request.status < 300) return resolve(request.responseText);
         this.#fail(phase, request.status, request, null);
@@ -104,19 +115,24 @@ export class SignedEngine implements Engine {
         resolve(null);
       };
       request.onabort = () => resolve(null);
+      this.#phase = phase;
+      this.#watch.begin();
       request.send(body);
     });
   }
 
   #progress(event: ProgressEvent): void {
-    if (event.total) this.callbacks.progress((event.loaded / event.total) * this.#options.file.size);
+    if (!event.total) return;
+    this.#watch.progress(event.loaded, event.total);
+    this.callbacks.progress((event.loaded / event.total) * this.#options.file.size);
   }
 
-  #fail(phase: Phase, status: number, request: XMLHttpRequest | null, cause: unknown): void {
+  #fail(phase: Phase, status: number, request: XMLHttpRequest | null, cause: unknown, silent = false): void {
     if (phase === "send" && [401, 403, 404, 410].includes(status)) this.#target = null; // perhaps expired: ask again
     this.callbacks.failed({
       phase,
       status,
+      silent,
       foreign: false,
       retryAfter: parseRetryAfter(request?.getResponseHeader("Retry-After"), Date.now()),
       ...parseErrorBody(request?.responseText ?? ""),

@@ -1,8 +1,9 @@
 /** The tus engine: tus-js-client makes the requests of one attempt, we read what the answers say. */
 
-import { type DetailedError, type HttpResponse, Upload } from "tus-js-client";
+import { type DetailedError, type HttpRequest, type HttpResponse, Upload } from "tus-js-client";
 import { type Engine, type EngineCallbacks, type EngineOptions, type Phase, parseErrorBody, parseRetryAfter } from "./engine.ts";
 import { deleteUpload } from "./http.ts";
+import { SilenceWatch } from "./patience.ts";
 
 const PHASES: Record<string, Phase> = { POST: "create", HEAD: "resume", PATCH: "send" };
 
@@ -12,12 +13,18 @@ export class TusEngine implements Engine {
   callbacks!: EngineCallbacks;
   url: string | null;
   readonly #options: EngineOptions;
+  readonly #watch: SilenceWatch;
   #upload: Upload | null = null;
+  #phase: Phase = "create";
   #key = "";
 
   constructor(options: EngineOptions) {
     this.#options = options;
     this.url = options.url;
+    this.#watch = new SilenceWatch(options.patience, () => {
+      this.abort();
+      this.#report(this.#phase, null, true, null);
+    });
   }
 
   start(): void {
@@ -42,9 +49,12 @@ export class TusEngine implements Engine {
         if (upload !== this.#upload) return new Promise<void>(() => undefined); // aborted meanwhile: never sent
         sentAt = performance.now();
         sentFrom = Number(request.getHeader("Upload-Offset") ?? 0);
+        this.#phase = phaseOf(request);
+        this.#watch.begin();
       },
       onAfterResponse: (request, response) => {
         if (upload !== this.#upload) return;
+        this.#watch.end();
         const sent = request.getMethod() === "PATCH" && response.getStatus() < 300;
         this.#read(response, sent ? sentFrom : null, performance.now() - sentAt);
         upload.options.chunkSize = chunkSize();
@@ -53,10 +63,12 @@ export class TusEngine implements Engine {
         if (upload !== this.#upload || !upload.url) return;
         const created = this.url === null;
         this.url = upload.url;
-        if (created) this.callbacks.located(upload.url, 0);
+        if (created) this.callbacks.created(upload.url);
       },
       onProgress: (loaded) => {
-        if (upload === this.#upload) this.callbacks.progress(loaded);
+        if (upload !== this.#upload) return;
+        this.#watch.progress(loaded, file.size);
+        this.callbacks.progress(loaded);
       },
       onSuccess: () => {
         if (upload !== this.#upload) return;
@@ -66,7 +78,9 @@ export class TusEngine implements Engine {
       onError: (error) => {
         if (upload !== this.#upload) return;
         this.#upload = null;
-        this.#fail(error as DetailedError);
+        this.#watch.end();
+        const { originalRequest, originalResponse } = error as DetailedError;
+        this.#report(phaseOf(originalRequest), originalResponse, false, error);
       },
     });
     this.#upload = upload;
@@ -76,6 +90,7 @@ export class TusEngine implements Engine {
   abort(): void {
     const upload = this.#upload;
     this.#upload = null;
+    this.#watch.end();
     if (upload) void upload.abort();
   }
 
@@ -92,25 +107,28 @@ export class TusEngine implements Engine {
     const offset = Number.parseInt(header("Upload-Offset"), 10);
     if (response.getStatus() >= 300 || Number.isNaN(offset)) return;
     if (sentFrom !== null) this.callbacks.accepted(offset, offset - sentFrom, milliseconds);
-    else if (this.url) this.callbacks.located(this.url, offset);
+    else if (this.url) this.callbacks.located(offset);
   }
 
-  #fail(error: DetailedError): void {
-    const response = error.originalResponse;
+  #report(phase: Phase, response: HttpResponse | null, silent: boolean, cause: unknown): void {
     const status = response?.getStatus() ?? 0;
-    const phase = PHASES[error.originalRequest?.getMethod() ?? ""] ?? "create";
     const body = parseErrorBody(response?.getBody() ?? "");
     const foreign = !response?.getHeader("Tus-Resumable") && !body.code;
     if (phase === "create" && !status) hintAtCors(this.#options.endpoint);
     this.callbacks.failed({
       phase,
       status,
+      silent,
       foreign,
       retryAfter: parseRetryAfter(response?.getHeader("Retry-After"), Date.now()),
       ...body,
-      cause: error,
+      cause,
     });
   }
+}
+
+function phaseOf(request: HttpRequest | null): Phase {
+  return PHASES[request?.getMethod() ?? ""] ?? "create";
 }
 
 /** The upload id of a tus URL, which the server takes as a key (the rule for foreign servers). */

@@ -12,6 +12,8 @@ export interface Failure {
   phase: Phase;
   /** HTTP status; 0 when no answer came. */
   status: number;
+  /** Given up for its silence: no progress and no answer. */
+  silent: boolean;
   /** Whether the answer came from something in front of the upload server, as far as can be seen. */
   foreign: boolean;
   /** Seconds of `Retry-After`, 0 without one. */
@@ -24,11 +26,13 @@ export interface Failure {
 }
 
 export interface EngineCallbacks {
-  /** The upload exists under `url` and its bytes up to `offset` are with the server. */
-  located(url: string, offset: number): void;
+  /** The upload was made, and lives under `url`. */
+  created(url: string): void;
+  /** The server was asked and has `offset` bytes of the upload, whoever brought them. */
+  located(offset: number): void;
   /** `loaded` bytes of the file were handed to the network. */
   progress(loaded: number): void;
-  /** The server has `offset` bytes; the last request brought `bytes` of them in `milliseconds`. */
+  /** The server has `offset` bytes; our last request brought `bytes` of them in `milliseconds`. */
   accepted(offset: number, bytes: number, milliseconds: number): void;
   /** When the server will throw the upload away, in milliseconds since 1970. */
   expires(at: number): void;
@@ -57,6 +61,8 @@ export interface EngineOptions {
   url: string | null;
   /** Asked before every chunk. */
   chunkSize(): number;
+  /** Milliseconds that a request may be silent; asked again with each progress. */
+  patience(): number;
   /** The headers of the page for a request to `url` (CSRF token, authorization). */
   headers(url: string): Promise<Record<string, string>>;
 }

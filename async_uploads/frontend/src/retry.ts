@@ -2,8 +2,36 @@
 
 import type { Failure } from "./engine.ts";
 
-/** Seconds before the first, second, … new attempt; the count starts again when the server's offset moves. */
+/** Seconds before the first, second, … new attempt. */
 export const DELAYS: readonly number[] = [0, 1, 3, 5, 10];
+
+/**
+ * Counts the attempts since the server last took something from us.
+ *
+ * Only its answer starts the count again, not bytes that the network took. An offset that moved without such an answer
+ * may be the work of a request that still drains, and would have us refused again at once (409): it keeps us from
+ * giving up, but not from waiting.
+ */
+export class Attempts {
+  count = 0;
+  #offset = -1;
+
+  failed(): void {
+    this.count += 1;
+  }
+
+  /** The server took a request of ours and has `offset` bytes now. */
+  accepted(offset: number): void {
+    this.count = 0;
+    this.#offset = offset;
+  }
+
+  /** The server says that it has `offset` bytes. */
+  seen(offset: number): void {
+    if (offset > this.#offset) this.count = Math.min(this.count, DELAYS.length - 1);
+    this.#offset = offset;
+  }
+}
 
 export type Decision =
   | { act: "wait"; seconds: number }
@@ -19,7 +47,7 @@ export type Decision =
 
 export interface Situation {
   online: boolean;
-  /** How many attempts were made since the offset last moved. */
+  /** See `Attempts.count`. */
   attempt: number;
   canShrink: boolean;
   restarted: boolean;

@@ -14,8 +14,9 @@ import { buildHeaders, type HeaderSource, type TokenSource } from "./headers.ts"
 import { isReachable } from "./http.ts";
 import { acquireLock } from "./locks.ts";
 import { AsyncUploadError, makeOutcome, type Outcome } from "./outcome.ts";
+import { Patience } from "./patience.ts";
 import { buildRecordId, localRecords } from "./records.ts";
-import { decide, messageKey } from "./retry.ts";
+import { Attempts, decide, messageKey } from "./retry.ts";
 import { SpeedMeter } from "./speed.ts";
 import { isBusy, type State } from "./states.ts";
 import type { AsyncUploadValue } from "./value.ts";
@@ -29,6 +30,8 @@ export interface AsyncUploadOptions {
   transport?: "tus" | "signed";
   /** Bytes per PATCH. */
   chunkSize?: number;
+  /** Milliseconds without progress or answer after which a request is given up and tried again (30 s); doubles each time. */
+  patience?: number;
   headers?: HeaderSource;
   csrf?: Partial<TokenSource>;
   /** Where the upload belongs (see `records.ts`); without it nothing is remembered over a reload. */
@@ -48,18 +51,17 @@ export class AsyncUpload {
   loaded = 0;
   /** Where the first attempt began: above 0 when an earlier upload goes on. */
   resumedAt = 0;
-  /** Attempts since the server's offset last moved. */
-  attempt = 0;
   error: AsyncUploadError | null = null;
   value: AsyncUploadValue | null = null;
 
   #engine: Engine | null = null;
   #chunks: ChunkPolicy;
+  #patience: Patience;
+  #attempts = new Attempts();
   #recordId: string | null = null;
   #release: (() => void) | null = null;
   #run = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #offset = -1;
   #started = false;
   #expires: number | null = null;
   #restarted = false;
@@ -70,6 +72,12 @@ export class AsyncUpload {
     this.file = file;
     this.options = options;
     this.#chunks = new ChunkPolicy(options.chunkSize);
+    this.#patience = new Patience(options.patience);
+  }
+
+  /** Attempts since the server last took something from us. */
+  get attempt(): number {
+    return this.#attempts.count;
   }
 
   get url(): string | null {
@@ -80,7 +88,7 @@ export class AsyncUpload {
   start(): Promise<AsyncUploadValue> {
     const settled = (this.#settled ??= makeOutcome());
     if (!isBusy(this.state) && this.state !== "done") {
-      this.attempt = 0;
+      this.#attempts = new Attempts();
       this.error = null;
       this.#restarted = this.#tokenRetried = false;
       this.#listen(true);
@@ -112,7 +120,6 @@ export class AsyncUpload {
     this.#settled = null;
     const engine = this.#engine;
     this.#engine = null;
-    this.#offset = -1;
     this.#become("idle");
     return engine?.terminate() ?? Promise.resolve();
   }
@@ -133,7 +140,7 @@ export class AsyncUpload {
 
   readonly #goOnline = (): void => {
     if (this.state !== "offline") return;
-    this.attempt = 0;
+    this.#attempts = new Attempts();
     this.#go();
   };
 
@@ -181,15 +188,20 @@ export class AsyncUpload {
       instanceId,
       url,
       chunkSize: () => this.#chunks.size,
+      patience: () => this.#patience.limit,
       headers: (target) => buildHeaders(target, endpoint, token, headers),
     };
     const engine = transport === "signed" ? new SignedEngine(options) : new TusEngine(options);
     engine.callbacks = {
-      located: (at, offset) => this.#located(at, offset),
+      created: () => this.#accepted(0),
+      located: (offset) => {
+        this.#attempts.seen(offset);
+        this.#located(offset);
+      },
       progress: (loaded) => this.#progress(loaded),
       accepted: (offset, bytes, milliseconds) => {
         this.#chunks.accepted(bytes, milliseconds);
-        this.#located(engine.url ?? "", offset);
+        this.#accepted(offset);
       },
       expires: (at) => {
         this.#expires = at;
@@ -200,15 +212,18 @@ export class AsyncUpload {
     return engine;
   }
 
-  /** The server has `offset` bytes: real progress, so the count of attempts starts again. */
-  #located(url: string, offset: number): void {
+  /** The server took a request of ours. */
+  #accepted(offset: number): void {
+    this.#attempts.accepted(offset);
+    this.#tokenRetried = false;
+    this.#located(offset);
+  }
+
+  /** The server has `offset` bytes. */
+  #located(offset: number): void {
     this.#start(offset);
-    if (offset > this.#offset) {
-      this.attempt = 0;
-      this.#tokenRetried = false;
-    }
-    this.#offset = offset;
     const { place } = this.options;
+    const { url } = this;
     if (place && this.#recordId && url) localRecords.put(place, this.file, url, offset, this.#expires, Date.now());
   }
 
@@ -266,11 +281,11 @@ export class AsyncUpload {
         this.#restarted = true;
         if (this.#recordId) localRecords.drop(this.#recordId);
         this.#engine = null;
-        this.#offset = -1;
         this.loaded = 0;
         return this.#go();
       case "wait":
-        this.attempt += 1;
+        this.#attempts.failed();
+        if (failure.silent) this.#patience.ranOut();
         if (failure.phase === "send" && !failure.status) this.#chunks.cut();
         this.#become("retrying", true);
         this.#timer = setTimeout(() => this.#go("retrying"), decision.seconds * 1000);

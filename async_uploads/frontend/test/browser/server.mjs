@@ -59,13 +59,15 @@ export async function startSite() {
 
   const handleTus = (request, response) => {
     const { method, headers } = request;
-    const entry = { method, url: request.url, offset: Number(headers["upload-offset"] ?? 0), length: Number(headers["content-length"] ?? 0), csrf: headers["x-csrftoken"] };
+    const entry = { method, url: request.url, offset: Number(headers["upload-offset"] ?? 0), length: Number(headers["content-length"] ?? 0), csrf: headers["x-csrftoken"], at: Date.now() };
     site.log.push(entry);
     response.on("finish", () => {
       entry.status = response.statusCode;
     });
     const refuse = site.rules.refuse?.(entry);
     if (refuse?.cut) return request.socket.destroy();
+    if (refuse?.delay) return setTimeout(() => response.destroyed || tus.handle(request, response), refuse.delay);
+    if (refuse?.silent) return request.resume();
     if (refuse) {
       request.resume();
       response.writeHead(refuse.status, refuse.headers ?? {}).end(refuse.body ?? "");

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import { load } from "./load.mjs";
 
 const { ChunkPolicy, LARGEST_CHUNK, SMALLEST_CHUNK } = await load("chunks");
-const { DELAYS, decide, messageKey } = await load("retry");
+const { Attempts, DELAYS, decide, messageKey } = await load("retry");
+const { Patience, SilenceWatch } = await load("patience");
 const { parseErrorBody, parseRetryAfter } = await load("engine");
 const { SpeedMeter } = await load("speed");
 const { ProgressGate } = await load("announcer");
@@ -57,7 +58,7 @@ for (const base of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, undefined]) {
   test(`a chunk size of ${base} means 8 MiB`, () => assert.equal(new ChunkPolicy(base).size, 8 * MIB));
 }
 
-const failure = (phase, status, more = {}) => ({ phase, status, foreign: false, retryAfter: 0, text: "", code: "", cause: null, ...more });
+const failure = (phase, status, more = {}) => ({ phase, status, silent: false, foreign: false, retryAfter: 0, text: "", code: "", cause: null, ...more });
 const calm = { online: true, attempt: 0, canShrink: true, restarted: false, tokenRetried: false };
 
 const DECISIONS = [
@@ -90,6 +91,57 @@ for (const [phase, status, more, situation, expected] of DECISIONS) {
     assert.deepEqual(decide(failure(phase, status, more), { ...calm, ...situation }), expected);
   });
 }
+
+test("only what the server took from us starts the delays again, and a moving offset keeps us from giving up", () => {
+  const attempts = new Attempts();
+  attempts.accepted(0);
+  const waited = [];
+  for (let offset = 100; offset < 800; offset += 100) {
+    attempts.seen(offset); // an older request drains, and has ours refused
+    waited.push(decide(failure("send", 409), { ...calm, attempt: attempts.count }).seconds);
+    attempts.failed();
+  }
+  assert.deepEqual(waited, [0, 1, 3, 5, 10, 10, 10]);
+  attempts.seen(700);
+  assert.equal(decide(failure("send", 409), { ...calm, attempt: attempts.count }).act, "fail", "nothing moved any more");
+  attempts.accepted(800);
+  assert.equal(attempts.count, 0);
+});
+
+test("patience doubles each time it runs out, and nonsense means 30 s", () => {
+  const patience = new Patience(1000);
+  patience.ranOut();
+  patience.ranOut();
+  assert.equal(patience.limit, 4000);
+  for (const limit of [undefined, 0, -1, Number.NaN]) assert.equal(new Patience(limit).limit, 30_000);
+});
+
+test("a request is silent without an answer and without progress, four times as long with the last byte sent", () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  let silences = 0;
+  const watch = new SilenceWatch(() => 1000, () => (silences += 1));
+  watch.progress(5, 10); // nothing is on its way
+  mock.timers.tick(5000);
+  watch.begin();
+  mock.timers.tick(999);
+  watch.progress(1, 10);
+  mock.timers.tick(999);
+  watch.progress(1, 10); // the same again
+  assert.equal(silences, 0);
+  mock.timers.tick(1);
+  assert.equal(silences, 1);
+  watch.begin();
+  watch.progress(10, 10);
+  mock.timers.tick(3999);
+  assert.equal(silences, 1);
+  mock.timers.tick(1);
+  assert.equal(silences, 2);
+  watch.begin();
+  watch.end();
+  mock.timers.tick(5000);
+  assert.equal(silences, 2);
+  mock.timers.reset();
+});
 
 test("the delays are those of the specification", () => assert.deepEqual(DELAYS, [0, 1, 3, 5, 10]));
 

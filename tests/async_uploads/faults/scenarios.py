@@ -1,0 +1,120 @@
+"""What is broken: each scenario prepares a state, then does one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from unittest import mock
+
+from django.db import transaction
+from django.utils import timezone
+
+from async_uploads import promotion
+from async_uploads.cleanup import reconcile
+from async_uploads.journal import AsyncTempFile
+from tests.async_uploads.faults.world import field_of, make_upload
+from tests.async_uploads.promoting import Triple
+from tests.testapp.models import Document
+
+
+class Boom(Exception):
+    """What a view raises."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way to use promotion.
+
+    Attributes:
+        prepare: Makes the state; returns the keys of its uploads.
+        act: Is broken.
+        adopts: Whether a record shall have the uploads in the end, when nothing breaks.
+        stays: Files that lie there before and after, beside those of records.
+    """
+
+    prepare: Callable[[], list[str]]
+    act: Callable[[list[str]], None]
+    adopts: bool = True
+    stays: dict[str, bytes] = field(default_factory=dict)
+
+
+def upload() -> list[str]:
+    return [make_upload(field_of(Document), b"new", "new.txt")]
+
+
+def upload_three() -> list[str]:
+    names = ("first", "second", "third")
+    return [make_upload(field_of(Triple, name), name.encode(), f"{name}.txt") for name in names]
+
+
+def prepare_claimed() -> list[str]:
+    keys = upload()
+    with mock.patch.object(promotion, "promote", lambda row: False):
+        Document.objects.create(file=keys[0])
+    return keys
+
+
+def prepare_column() -> list[str]:
+    keys = upload()
+    Document(file=keys[0]).save_base(raw=True)
+    return keys
+
+
+def prepare_replacing() -> list[str]:
+    Document.objects.create(file=make_upload(field_of(Document), b"old", "old.txt"))
+    return upload()
+
+
+def prepare_abandoned() -> list[str]:
+    keys = upload()
+    AsyncTempFile.objects.update(last_activity=timezone.now() - timedelta(days=9))
+    return keys
+
+
+def save(keys: list[str]) -> None:
+    Document.objects.create(file=keys[0])
+
+
+def save_in_transaction(keys: list[str]) -> None:
+    with transaction.atomic():
+        Document.objects.create(file=keys[0])
+
+
+def save_and_roll_back(keys: list[str]) -> None:
+    with suppress(Boom), transaction.atomic():
+        Document.objects.create(file=keys[0])
+        raise Boom
+
+
+def create_in_bulk(keys: list[str]) -> None:
+    with transaction.atomic():
+        Document.objects.bulk_create([Document(file=keys[0])])
+
+
+def save_three(keys: list[str]) -> None:
+    Triple.objects.create(first=keys[0], second=keys[1], third=keys[2])
+
+
+def replace(keys: list[str]) -> None:
+    document = Document.objects.get()
+    document.file = keys[0]
+    document.save()
+
+
+def clean_up(keys: list[str]) -> None:
+    reconcile(timedelta(days=3))
+
+
+SCENARIOS = {
+    "save in autocommit": Scenario(upload, save),
+    "save in a transaction": Scenario(upload, save_in_transaction),
+    "save and roll back": Scenario(upload, save_and_roll_back, adopts=False),
+    "create in bulk": Scenario(upload, create_in_bulk),
+    "save three fields": Scenario(upload_three, save_three),
+    "replace a file": Scenario(prepare_replacing, replace, stays={"docs/old.txt": b"old"}),
+    "finish a claim": Scenario(prepare_claimed, clean_up),
+    "adopt a key in a column": Scenario(prepare_column, clean_up),
+    "expire": Scenario(prepare_abandoned, clean_up, adopts=False),
+}

@@ -1,0 +1,51 @@
+"""A process of its own with Django, a database of its own and an empty storage. Import this before any model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+
+from tests import settings
+
+if name := os.environ.get("FAULTS_DATABASE"):
+    settings.DATABASES["default"]["NAME"] = name
+settings.RUN_DIRECTORY.mkdir(exist_ok=True)
+django.setup()
+
+from django.core.management import call_command
+from django.db import connection
+
+from async_uploads.journal import AsyncTempFile
+from tests.async_uploads import promoting
+from tests.testapp.models import Document
+
+MEDIA = Path(settings.MEDIA_ROOT)
+MODELS = (promoting.Triple, Document)
+make_upload = promoting.make_upload
+field_of = promoting.field_of
+
+
+def build() -> None:
+    """Make the tables."""
+    call_command("migrate", run_syncdb=True, verbosity=0)
+
+
+def reset() -> None:
+    """Empty the tables and the storage."""
+    for model in (*MODELS, AsyncTempFile):
+        model.objects.all().delete()
+    shutil.rmtree(MEDIA, ignore_errors=True)
+    MEDIA.mkdir(parents=True)
+
+
+def close() -> None:
+    """Leave no connection that a fork would share."""
+    connection.close()
+
+
+__all__ = ["MEDIA", "MODELS", "build", "close", "field_of", "make_upload", "reset"]
