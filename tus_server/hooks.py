@@ -38,7 +38,10 @@ class Hooks:
         """
 
     def post_finish(self, upload: Upload) -> None:
-        """Learn that an upload was finished. At least once: it runs again when a crash hid the first run."""
+        """Learn that an upload was finished. At most once, and not at all where the process dies just before.
+
+        What must happen belongs into ``pre_finish``, which runs again until it came through, or follows the records.
+        """
 
     def response_headers(self, upload: Upload) -> Mapping[str, str]:
         """Return headers to add to the answers of POST, HEAD and PATCH. Must not wait for anything."""

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from tus_server.errors import BadRequest, InvalidMetadata
 from tus_server.headers import (
     Headers,
+    build_concat,
     build_http_date,
     build_metadata,
     is_offset_media_type,
+    parse_concat,
     parse_http_date,
     parse_length,
     parse_metadata,
@@ -99,6 +101,34 @@ def test_built_metadata_is_parsed_back(values: dict[str, bytes]) -> None:
 
 def test_text_is_built_as_utf_8() -> None:
     assert parse_metadata(build_metadata({"filename": "отчёт 📷.pdf"})) == {"filename": "отчёт 📷.pdf".encode()}
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("partial", ()),
+        ("final;/files/a /files/b", ("/files/a", "/files/b")),
+        ("final;https://example.com/files/a", ("https://example.com/files/a",)),
+        ("final; a  b ", ("a", "b")),
+        ("final;a;b", ("a;b",)),
+    ],
+)
+def test_a_concatenation_is_parsed(text: str, urls: tuple[str, ...]) -> None:
+    assert parse_concat(text) == urls
+    assert parse_concat(build_concat(urls)) == urls
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "partial;", "PARTIAL", " partial", "final", "final;", "final;  ", "Final;a", "final a", "final:a", "a"),
+        *("partial,partial", "partial,final;a", "final;a\tb", "final;a\nb", "final;\u0435", "final;a\x7f", "final;a\0"),
+    ],
+)
+def test_a_malformed_concatenation_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse_concat(text)
+    assert caught.value.code == "invalid_concat"
 
 
 def test_header_names_have_no_case_and_repeated_lines_are_joined() -> None:

@@ -48,13 +48,10 @@ def _is_of_this_server(request: Request, parts: SplitResult) -> bool:
     if parts.scheme not in ("", *_PORTS):
         return False
     named = [request.headers.get(name) or "" for name in ("Host", "X-Forwarded-Host")]
-    hosts = [host.strip() for value in named for host in value.split(",") if host.strip()]
-    return _address(parts.scheme, parts.netloc) in [_address(parts.scheme, host) for host in hosts]
-
-
-def _address(scheme: str, host: str) -> tuple[str | None, int | None]:
-    parts = urlsplit(f"//{host}")
-    return parts.hostname, parts.port or _PORTS.get(scheme)
+    hosts = [urlsplit(f"//{host.strip()}") for value in named for host in value.split(",") if host.strip()]
+    port = parts.port or _PORTS.get(parts.scheme)
+    # Proxies like to leave the port away; then it is not known.
+    return any(host.hostname == parts.hostname and host.port in (None, port) for host in hosts)
 
 
 def load_partials(request: Request, context: Context, urls: Sequence[str]) -> Steps[list[Upload]]:

@@ -250,9 +250,6 @@ class UploadMachine(World, RuleBasedStateMachine):
         is_certain = known.state == "alive" and not self.is_busy(known)
         may_live = known.state == "alive" and (known.expires[1] > self.now or self.load(known).is_finished)
         must_live = known.state == "alive" and (known.expires[0] > self.now or self.load(known).is_finished)
-        if known.state == "alive" and body.is_chunked and not body.pieces and self.load(known).is_finished:
-            # A gap of the engine: it finishes a finished upload again, when an empty body has no Content-Length.
-            known.is_disturbed = True
         headers = {"Upload-Offset": str(offset)}
         if declared is not None:
             headers["Upload-Length"] = str(declared)

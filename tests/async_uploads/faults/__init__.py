@@ -1,5 +1,5 @@
 """Kills and errors at every storage call and statement of save, promotion and reconciliation.
 
-``world`` sets a process up, ``points`` counts and breaks, ``oracle`` reads storage and database directly, ``scenarios`` is
-what is done, ``sweep`` and ``crowd`` are the programs, ``test_faults`` runs them.
+``__main__`` sets a process up, ``points`` counts and breaks, ``oracle`` reads storage and database directly,
+``scenarios`` is what is done in the ``world``, ``sweep`` and ``crowd`` are the programs, ``test_faults`` runs them.
 """

@@ -1,15 +1,13 @@
 """Several processes submit, clean and download at random; then the oracle looks at everything.
 
-``python -m tests.async_uploads.faults.crowd SECONDS SEED`` prints one line of JSON: what was done, and what went wrong.
+``python -m tests.async_uploads.faults crowd SECONDS SEED`` prints one line of JSON: what was done, and what went wrong.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -17,14 +15,13 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from tests.async_uploads.faults import world  # first: it sets Django up
-
-from django.core.files.storage import default_storage
 from django.db import transaction
 
 from async_uploads.claims import InvalidUpload
 from async_uploads.cleanup import reconcile
+from async_uploads.journal import find_by_key
 from tests import settings
+from tests.async_uploads.faults import world
 from tests.async_uploads.faults.oracle import Facts, Violation
 from tests.testapp.models import Document
 
@@ -75,8 +72,15 @@ def download(lot: random.Random, number: int) -> str:
     if not pks:
         return "nothing"
     document = Document.objects.get(pk=lot.choice(pks))
-    with document.file.open() as file:
-        content = file.read()
+    try:
+        with document.file.open() as file:
+            content = file.read()
+    except FileNotFoundError:
+        # With an age of nothing rows are forgotten at once: of keys that were written by hand, too.
+        name = Document.objects.get(pk=document.pk).file.name
+        if name != document.file.name or (document.file.field.is_temporary(name) and find_by_key(name) is None):
+            return "forgotten"
+        raise
     if content != document.title.encode():
         raise Violation(f"{document.file.name} of {document.title} holds {content!r}")
     return "download"
@@ -103,9 +107,8 @@ def work(operation: Callable[[random.Random, int], str], seconds: float, seed: i
     log.write_text(json.dumps({"counts": counts, "errors": errors}))
 
 
-def main(seconds: float, seed: int) -> int:
+def main(seconds: float, seed: float) -> int:
     """Run the crowd; returns the number of violations."""
-    logging.disable(logging.CRITICAL)
     world.build()
     world.reset()
     world.close()
@@ -114,7 +117,7 @@ def main(seconds: float, seed: int) -> int:
         log = settings.RUN_DIRECTORY / f"crowd-{number}.json"
         child = os.fork()
         if not child:
-            work(operation, seconds, seed + number, log)
+            work(operation, seconds, int(seed) + number, log)
             os._exit(0)
         children[child] = log
     counts: dict[str, int] = {}
@@ -161,9 +164,3 @@ def judge() -> list[str]:
         found.append("two records hold one name")
     found += [f"{row} is left" for row in facts.rows[:3]]
     return found
-
-
-assert default_storage
-
-if __name__ == "__main__":
-    sys.exit(bool(main(float(sys.argv[1]), int(sys.argv[2]))))

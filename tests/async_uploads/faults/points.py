@@ -15,7 +15,15 @@ from django.core.files.storage import default_storage
 from django.db import OperationalError, connection
 
 #: What the filesystem's storage is asked, and what it asks of the operating system.
-METHODS = ("copies_on_move", "discard_upload", "exists", "get_available_name", "move_file", "return_file", "stored_size")
+METHODS = (
+    "copies_on_move",
+    "discard_upload",
+    "exists",
+    "get_available_name",
+    "move_file",
+    "return_file",
+    "stored_size",
+)
 CALLS = ("fsync", "link", "mkdir", "replace", "unlink")
 
 
@@ -45,8 +53,10 @@ class Points:
         with ExitStack() as stack:
             stack.enter_context(connection.execute_wrapper(self.execute))
             stack.enter_context(mock.patch.object(connection, "commit", self.wrap("COMMIT", connection.commit)))
-            storage = default_storage.__class__ if not hasattr(default_storage, "_wrapped") else type(
-                default_storage._wrapped
+            storage = (
+                default_storage.__class__
+                if not hasattr(default_storage, "_wrapped")
+                else type(default_storage._wrapped)
             )
             for name in METHODS:
                 stack.enter_context(mock.patch.object(storage, name, self.wrap(name, getattr(storage, name))))

@@ -51,7 +51,7 @@ def upload_three() -> list[str]:
 
 def prepare_claimed() -> list[str]:
     keys = upload()
-    with mock.patch.object(promotion, "promote", lambda row: False):
+    with mock.patch.object(promotion, "promote", return_value=False):
         Document.objects.create(file=keys[0])
     return keys
 
@@ -88,6 +88,24 @@ def save_and_roll_back(keys: list[str]) -> None:
         raise Boom
 
 
+def save_again(keys: list[str]) -> None:
+    document = Document(file=keys[0])
+    with suppress(Boom), transaction.atomic():
+        document.save()
+        raise Boom
+    document.pk, document._state.adding = None, True
+    document.save()
+
+
+def update_in_bulk_again(keys: list[str]) -> None:
+    document = Document.objects.get()
+    document.file = keys[0]
+    with suppress(Boom), transaction.atomic():
+        document.save()
+        raise Boom
+    Document.objects.bulk_update([document], ["file"])
+
+
 def create_in_bulk(keys: list[str]) -> None:
     with transaction.atomic():
         Document.objects.bulk_create([Document(file=keys[0])])
@@ -111,6 +129,10 @@ SCENARIOS = {
     "save in autocommit": Scenario(upload, save),
     "save in a transaction": Scenario(upload, save_in_transaction),
     "save and roll back": Scenario(upload, save_and_roll_back, adopts=False),
+    "save again after a rollback": Scenario(upload, save_again),
+    "update in bulk after a rollback": Scenario(
+        prepare_replacing, update_in_bulk_again, stays={"docs/old.txt": b"old"}
+    ),
     "create in bulk": Scenario(upload, create_in_bulk),
     "save three fields": Scenario(upload_three, save_three),
     "replace a file": Scenario(prepare_replacing, replace, stays={"docs/old.txt": b"old"}),

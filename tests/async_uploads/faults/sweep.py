@@ -1,27 +1,24 @@
 """Breaks each scenario at its points, each in a child process; prints what it did as one line of JSON.
 
-``python -m tests.async_uploads.faults.sweep COUNT SEED``: so many faults by lot, all for 0. The database is given by
+``python -m tests.async_uploads.faults sweep COUNT SEED``: so many faults by lot, all for 0. The database is given by
 TEST_DATABASE and FAULTS_DATABASE, the directory by TEST_RUN_DIRECTORY.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from tests.async_uploads.faults import world  # first: it sets Django up
-
 from django.utils import timezone
 
 from async_uploads.cleanup import reconcile
+from tests.async_uploads.faults import world
 from tests.async_uploads.faults.oracle import Facts, Violation
 from tests.async_uploads.faults.points import Fault, Points
 from tests.async_uploads.faults.scenarios import SCENARIOS, Scenario
@@ -104,9 +101,8 @@ def check_end(scenario: Scenario, keys: list[str], is_adopted: bool) -> None:
         raise Violation(f"rows are left: {facts.rows}")
 
 
-def main(count: int, seed: int) -> int:
+def main(count: float, seed: float) -> int:
     """Sweep; returns the number of violations."""
-    logging.disable(logging.CRITICAL)
     world.build()
     clean, faults = 0, []
     for name, scenario in SCENARIOS.items():
@@ -115,7 +111,7 @@ def main(count: int, seed: int) -> int:
         for number, point in enumerate(found):
             for mode in ("kill", "error"):
                 faults += [(name, point, Fault(number, side, mode)) for side in ("before", "after")]  # type: ignore[arg-type]
-    chosen = random.Random(seed).sample(faults, count) if count else faults
+    chosen = random.Random(int(seed)).sample(faults, int(count)) if count else faults
     violations, kept = [], 0
     for name, point, fault in chosen:
         try:
@@ -126,7 +122,3 @@ def main(count: int, seed: int) -> int:
     result = {"clean": clean, "points": len(faults), "struck": len(chosen), "kept": kept, "violations": violations}
     print(json.dumps(result))
     return len(violations)
-
-
-if __name__ == "__main__":
-    sys.exit(bool(main(int(sys.argv[1]), int(sys.argv[2]))))

@@ -44,11 +44,11 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mapping
 
 def run(program: str, environment: Mapping[str, str], *arguments: object) -> dict[str, Any]:
     """Run one of the programs and return what it found."""
-    command = [sys.executable, "-W", "error", "-m", f"tests.async_uploads.faults.{program}", *map(str, arguments)]
+    command = [sys.executable, "-W", "error", "-m", "tests.async_uploads.faults", program, *map(str, arguments)]
     done = subprocess.run(command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("{"), done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
-    print(f"{program}: {({**result, 'violations': len(result['violations'])})}")
+    print(f"{program}: { ({**result, 'violations': len(result['violations'])}) }")
     assert result["violations"] == [], "\n".join(result["violations"])
     return result
 
@@ -64,10 +64,8 @@ def test_wherever_a_process_breaks_no_file_is_lost(database: Mapping[str, str]) 
 
 
 def test_a_crowd_that_submits_cleans_and_downloads_loses_nothing(database: Mapping[str, str]) -> None:
-    if database.get("TEST_DATABASE") != "postgres":
-        seconds = 4
-    else:
-        seconds = 60 if IS_THOROUGH else 8
+    is_postgres = database.get("TEST_DATABASE") == "postgres"
+    seconds = 4 if not is_postgres else 60 if IS_THOROUGH else 10
     result = run("crowd", database, seconds, SEED)
     assert result["documents"] > 5
     assert {"save", "atomic", "bulk", "raw", "clean", "download"} <= set(result["counts"])

@@ -1,26 +1,15 @@
-"""A process of its own with Django, a database of its own and an empty storage. Import this before any model."""
+"""A process of its own with Django, a database of its own and an empty storage.."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
-
-import django
-
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
-
-from tests import settings
-
-if name := os.environ.get("FAULTS_DATABASE"):
-    settings.DATABASES["default"]["NAME"] = name
-settings.RUN_DIRECTORY.mkdir(exist_ok=True)
-django.setup()
 
 from django.core.management import call_command
 from django.db import connection
 
 from async_uploads.journal import AsyncTempFile
+from tests import settings
 from tests.async_uploads import promoting
 from tests.testapp.models import Document
 

@@ -13,7 +13,7 @@ uppy.use(Tus, {
 });
 uppy.on("file-added", (file) => uppy.setFileMeta(file.id, { filename: file.name, filetype: file.type }));
 uppy.on("upload-success", (file, { uploadURL }) => {
-  const id = new URL(uploadURL).pathname.split("/").filter(Boolean).pop();
+  const id = new URL(uploadURL, document.baseURI).pathname.split("/").filter(Boolean).pop();
   form.elements.video.value = { url: uploadURL, id, json: JSON.stringify({ key: id }) }[form.elements.shape.value];
 });
 document.querySelector("#pick").addEventListener("change", ({ target }) => {

@@ -1,0 +1,28 @@
+"""Sets Django up with a database of its own, then runs a program: ``python -m tests.async_uploads.faults sweep 40 1``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib import import_module
+
+import django
+
+
+def main() -> int:
+    """Run the program that the arguments name; its answer is the number of violations."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    from tests import settings
+
+    if name := os.environ.get("FAULTS_DATABASE"):
+        settings.DATABASES["default"]["NAME"] = name
+    settings.RUN_DIRECTORY.mkdir(exist_ok=True)
+    django.setup()
+    logging.disable(logging.CRITICAL)
+    program = import_module(f"tests.async_uploads.faults.{sys.argv[1]}")  # not before: it imports models
+    return bool(program.main(*map(float, sys.argv[2:])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
