@@ -104,7 +104,7 @@ class AsyncFieldRegistry:
         patterns: list[URLPattern | URLResolver] = [
             path("tus/", tus, name=self.tus_url_name),
             path("tus", tus),
-            re_path(r"^tus/(?P<upload_id>[^/]+)/?$", tus, name=self.tus_upload_url_name),
+            re_path(r"^tus/(?P<upload_id>.+?)/?$", tus, name=self.tus_upload_url_name),
             path(
                 "generate-upload-url/", self.get_view(GENERATE_UPLOAD_URL), name=self.get_url_name(GENERATE_UPLOAD_URL)
             ),

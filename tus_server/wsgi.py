@@ -118,5 +118,6 @@ def get_urls(prefix: str, engine: Engine, name: str = "tus") -> list[URLPattern]
     view, start = TusView(engine), f"^{re.escape(prefix.strip('/'))}"
     return [
         re_path(rf"{start}/?$", view, name=name),
-        re_path(rf"{start}/(?P<upload_id>[^/]+)/?$", view, name=f"{name}-upload"),
+        # Whatever lies below the endpoint is answered by it, so that its 404 speaks tus too.
+        re_path(rf"{start}/(?P<upload_id>.+?)/?$", view, name=f"{name}-upload"),
     ]

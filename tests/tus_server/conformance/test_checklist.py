@@ -16,10 +16,23 @@ SECTIONS = {"CORE": 28, "CONC": 7, "CRE": 7, "META": 7, "CWU": 6, "DEF": 9, "EXP
 LEFT_OUT = {"HAZ-09"}
 
 
-def test_every_item_has_a_test() -> None:
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "protocol.md"
+
+
+def find_marked() -> set[str]:
     marked: set[str] = set()
     for path in (*Path(conformance.__path__[0]).glob("test_*.py"), *Path(__file__).parent.glob("test_*.py")):
         for arguments in re.findall(r"@checklist\(([^)]*)\)", path.read_text()):
             marked |= set(re.findall(r'"([A-Z]+-[0-9]+)"', arguments))
+    return marked
+
+
+def test_every_item_has_a_test() -> None:
     wanted = {f"{section}-{number:02}" for section, last in SECTIONS.items() for number in range(1, last + 1)}
-    assert marked == wanted - LEFT_OUT
+    assert find_marked() == wanted - LEFT_OUT
+
+
+def test_the_page_of_the_protocol_has_exactly_the_items_that_are_tested() -> None:
+    listed = re.findall(r"^\| ([A-Z]+-[0-9]+) \|", PAGE.read_text(), re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == find_marked()

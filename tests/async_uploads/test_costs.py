@@ -1,0 +1,23 @@
+"""No request of an upload may cost more statements than it does today."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.async_uploads.costs import measure
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_each_request_costs_the_statements_it_needs_and_none_per_write() -> None:
+    found = {operation: [sql.split(" ", 1)[0] for sql in statements] for operation, statements in measure().items()}
+    # One row read.
+    assert found["HEAD of a running upload"] == ["SELECT"]
+    assert found["HEAD of a finished upload"] == ["SELECT"]
+    # One row read, the lease taken, the last activity, the lease given back.
+    assert found["PATCH"] == ["SELECT", "UPDATE", "UPDATE", "UPDATE"]
+    assert found["PATCH of twice as much"] == found["PATCH"]
+    # The verified type, the file's end and the signal's SELECT of the row come on top.
+    assert found["last PATCH"] == ["SELECT", "UPDATE", "UPDATE", "UPDATE", "SELECT", "UPDATE"]
+    # The content type (cached by Django afterwards) and the row.
+    assert found["creation"] in (["INSERT"], ["SELECT", "INSERT"])
