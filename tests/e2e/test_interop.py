@@ -1,4 +1,4 @@
-"""The field and the endpoint together with what others wrote: Uppy, htmx, Turbo, and pages of another origin."""
+"""The field and the endpoint together with what others wrote: Uppy, htmx, Turbo, the admin, pages of another origin."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from playwright.sync_api import CDPSession, Locator, Page, expect
 
 from tests.e2e.interop.packages import collect_scripts
 from tests.e2e.site import MIB, ROOT, Sample, Site, build_environment, compute_sha256, make_sample
+from tests.e2e.test_admin import sign_in
 from tests.servers import RunningServer
 from tests.skips import need
 
@@ -193,3 +194,15 @@ def test_a_page_of_another_origin_uploads_goes_on_and_deletes(
         field(page).locator("[data-action=remove]").click()
     assert deleted.value.status == 204
     assert not (site.media / key).exists()
+
+
+def test_the_rows_of_the_admin_fit_its_page(page: Page, site: Site, sample: Sample) -> None:
+    page.set_viewport_size({"width": 1200, "height": 900})
+    sign_in(page, site, "demo")
+    page.goto(f"{site.url}/admin/talks/talk/add/")
+    page.locator(".add-row a").click()
+    page.locator("#id_handouts-0-file").set_input_files(sample.path)
+    row = page.locator("async-upload", has=page.locator("#id_handouts-0-file"))
+    expect(row).to_have_attribute("state", "done")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 1200
+    assert page.locator("#handouts-group").evaluate("group => group.scrollWidth - group.clientWidth") <= 0

@@ -49,7 +49,7 @@ export class Controller {
   readonly #saved: { keep(): void };
   readonly #view: View;
   readonly #announcer: Announcer;
-  readonly #required: boolean;
+  #required: boolean;
   #unfinished: Unfinished | null = null;
   #refusal: { name: string; text: string } | null = null;
   #painting: ReturnType<typeof setTimeout> | undefined;
@@ -189,6 +189,16 @@ export class Controller {
   /** Looks for what an earlier visit left: at the upgrade, and when the browser has restored the form. */
   recover(): void {
     this.#recovering = this.#recovering.then(() => this.#recoverOnce());
+  }
+
+  /** Somebody may have written `required`; a field that holds a value asks for it only when it is empty again. */
+  followRequired(): void {
+    const { input } = this.#parts;
+    if (!this.known) this.#required = input.required;
+    else if (input.required) {
+      this.#required = true;
+      input.required = false;
+    }
   }
 
   paint(): void {

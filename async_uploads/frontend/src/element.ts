@@ -15,6 +15,9 @@ import { ACTIONS, type Action, isBusy, type State } from "./states.ts";
 import { type Field, fieldChanged, fieldSettled, unwatchField, watchField } from "./submission.ts";
 import type { AsyncUploadValue } from "./value.ts";
 
+/** What others write on our inputs: formsets, scripts, and htmx 4, which puts the server's attributes back after a swap. */
+const FOLLOWED = ["name", "id", "disabled", "required", "aria-describedby"];
+
 export class AsyncUploadElement extends HTMLElement implements Field, Owner {
   /** Own headers for requests to the endpoint's origin, for example `{Authorization: …}`. */
   headers: HeaderSource | undefined = Reflect.get(this, "headers"); // set before the script was there
@@ -54,7 +57,7 @@ export class AsyncUploadElement extends HTMLElement implements Field, Owner {
   #upgrade(): void {
     if (this.#controller) return;
     const parts = findParts(this);
-    this.#observer.observe(this, { subtree: true, attributes: true, attributeFilter: ["name", "id", "disabled"] });
+    this.#observer.observe(this, { subtree: true, attributes: true, attributeFilter: FOLLOWED });
     // A formset's empty row becomes a field when its name becomes concrete.
     if (!parts || parts.input.name.includes("__prefix__") || !this.getAttribute("endpoint")) return;
     if (this.hasAttribute("state")) cleanClone(parts);
@@ -97,6 +100,7 @@ export class AsyncUploadElement extends HTMLElement implements Field, Owner {
     describeInput(this.#parts);
     if (hidden && hidden.name !== input.name) hidden.name = input.name;
     if (hidden && hidden.disabled !== input.disabled) hidden.disabled = input.disabled;
+    this.#controller?.followRequired();
     this.#controller?.paint();
   }
 

@@ -67,5 +67,6 @@ export function describeInput(parts: Parts): void {
     if (part.id !== id) part.id = id; // writing the same again would wake the observer of ids
     others.push(id);
   }
-  if (others.length) input.setAttribute("aria-describedby", others.join(" "));
+  const described = others.join(" ");
+  if (described !== (input.getAttribute("aria-describedby") ?? "")) input.setAttribute("aria-describedby", described);
 }

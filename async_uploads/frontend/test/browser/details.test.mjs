@@ -197,6 +197,27 @@ test("a required input is satisfied by a value and asks again after clearing", o
   assert.equal(await required(), "");
 });
 
+test("attributes that a script writes back are followed: required waits, the description is completed", options, async () => {
+  const attrs = { required: true, "aria-describedby": "help" };
+  site.pages["/add"] = () => htmlPage([field("doc", { attrs, upload: { value: '{"key": "k", "name": "a.txt"}' } })]);
+  await open();
+  const input = page.locator("input[type=file]");
+  // As htmx 4 does after a swap, with every element that has an id.
+  await input.evaluate((element) => {
+    element.setAttribute("required", "");
+    element.setAttribute("aria-describedby", "help");
+  });
+  await until(async () => (await input.getAttribute("required")) === null, "required to go");
+  assert.equal(await input.getAttribute("aria-describedby"), "help id_doc-async-status id_doc-async-error");
+  await press("remove");
+  assert.equal(await input.getAttribute("required"), "");
+  await input.evaluate((element) => element.removeAttribute("required"));
+  await choose(makeFile(1000));
+  await waitForState(element(), "done");
+  await press("remove");
+  assert.equal(await input.getAttribute("required"), null);
+});
+
 test("a disabled field takes nothing and posts nothing", options, async () => {
   site.pages["/add"] = () => htmlPage([field("doc", { attrs: { disabled: true }, upload: { value: '{"key": "k", "name": "a.txt"}' } })]);
   await open();
