@@ -29,6 +29,7 @@ def adopt_on_commit(field: Any, file: Any, using: str) -> None:
         using: The alias of the database that is written to.
     """
     if transaction.get_connection(using).in_atomic_block:
+        claims.require_named(file)
         file.is_unsettled = True
         transaction.on_commit(partial(_adopt, file.instance, field, file, using), using=using, robust=True)
 

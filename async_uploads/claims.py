@@ -144,12 +144,31 @@ def _check_before_save(instance: models.Model, field: Any) -> None:
         return
     require_acceptable(row, field)
     if not row.is_claimed:
+        _name_by_key(file)
         return
     if not _is_ours(row, file, instance, field):
         raise AlreadyClaimed
     # The same record again, or the claim still stands.
     file.name = row.moved_to_location
     file.claim = None if row.is_promoted else Claim(row.key, row.claim)
+
+
+def _name_by_key(file: Any) -> None:
+    """Let the column hold the key until the claim that a rollback undid is repeated.
+
+    In autocommit the INSERT commits before the claim: a name that nobody promises yet could not be read, nor found by
+    the cleanup if the process died in between.
+    """
+    if file.claim is not None:
+        file.name = file.claim.key
+
+
+def require_named(file: Any) -> None:
+    """See that a value which is written without ``prepare`` (``bulk_update``) does not name an undone claim."""
+    if file.row is None and file.claim is not None and file.name != file.claim.key:
+        row = journal.find_by_key(file.claim.key)
+        if row is not None and row.claim != file.claim.token:
+            _name_by_key(file)
 
 
 def _still_stored(field: Any, name: str) -> bool:
@@ -285,15 +304,16 @@ def _claim(instance: models.Model, pending: list[_Pending], using: str) -> bool:
 
 
 def _write_claims(instance: models.Model, pending: list[_Pending], using: str) -> None:
+    # The record before the journal, as a save in a transaction does: else two of them may wait for each other.
+    changes = {each.field: (each.held, each.name) for each in pending if each.name != each.held}
+    if changes and not _update_columns(instance, changes, using):
+        raise _ColumnChanged
     if _update_journal(instance, pending, using) != len(pending):
         raise _ClaimLost
     # Whoever was promised a name before and has it by now has moved their file before their promise ended.
     taken = [each for each in pending if naming.is_taken(each.field.storage, each.name)]
     if taken:
         raise _NameTaken(taken)
-    changes = {each.field: (each.held, each.name) for each in pending if each.name != each.held}
-    if changes and not _update_columns(instance, changes, using):
-        raise _ColumnChanged
     # In autocommit the hook runs when the block ends, so memory must be right before.
     for each in pending:
         each.file.name = each.name

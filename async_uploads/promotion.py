@@ -144,9 +144,9 @@ def _rename_claim(row: AsyncTempFile, field: Any) -> None:
     new = naming.find_alternative(field.storage, old, min(field.max_length or journal.KEY_LENGTH, journal.KEY_LENGTH))
     digest = journal.compute_target_digest(field.storage.identity(), new)
     with atomic(row.record.partition(":")[0]):
-        journal.rows().filter(pk=row.pk, claim=row.claim).update(moved_to_location=new, target_digest=digest)
         if not find_records(row, field).filter(**{field.attname: old}).update(**{field.attname: new}):
             raise FileExistsError(f"{old} belongs to somebody else")
+        journal.rows().filter(pk=row.pk, claim=row.claim).update(moved_to_location=new, target_digest=digest)
     row.moved_to_location = new
 
 

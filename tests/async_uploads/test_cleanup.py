@@ -22,6 +22,7 @@ from async_uploads import promotion
 from async_uploads.cleanup import MANY_ATTEMPTS, reconcile
 from async_uploads.journal import EXPIRED, AsyncTempFile, UploadState
 from tests.async_uploads.promoting import field_of, make_upload, media, row_of, tree
+from tests.async_uploads.test_promotion import run_in_threads
 from tests.testapp.models import Document
 
 assert media
@@ -51,6 +52,14 @@ def test_claimed_files_are_promoted(media: Path) -> None:
     assert reconcile().promoted == 1
     assert tree(media) == {"docs/a.txt": b"hello"}
     assert row_of(key).is_promoted
+
+
+def test_two_runs_at_once_share_the_work(media: Path) -> None:
+    for number in range(8):
+        claimed(str(number).encode())
+    reports = run_in_threads(lambda number: reconcile(), 2)
+    assert sum(report.promoted for report in reports) == 8
+    assert sorted(tree(media).values()) == [str(number).encode() for number in range(8)]
 
 
 def test_failed_promotions_wait_for_their_time(media: Path) -> None:

@@ -19,6 +19,7 @@ from async_uploads.forms import AsyncFileField
 from async_uploads.journal import AsyncTempFile
 from async_uploads.models import AsyncFileInputData
 from tests.async_uploads.tusclient import ENDPOINT, create, field_id, patch, request
+from tests.servers.endpoints import PlainStore
 from tests.testapp.models import Document, Guarded, Limited, Picture
 from tus_server.headers import build_metadata
 
@@ -159,6 +160,22 @@ def test_the_key_of_a_part_is_refused(client: Client) -> None:
     row.refresh_from_db()
     assert not row.is_claimed
     assert not row.is_promoted
+
+
+@pytest.mark.parametrize("concat", ["partial", "final"])
+def test_a_storage_that_cannot_concatenate_refuses(
+    client: Client, monkeypatch: pytest.MonkeyPatch, concat: str
+) -> None:
+    url = create_partial(client, b"abc")
+    storage = Document._meta.get_field("file").storage  # type: ignore[union-attr]  # our own field
+    store = storage.upload_store
+    monkeypatch.setattr(storage.__class__, "upload_store", lambda self, records: PlainStore(store(records)))
+    if concat == "partial":
+        answer = create(client, field_id(Document), None, 3, headers=PARTIAL)
+    else:
+        answer = post_final(client, [url])
+    assert (answer.status_code, answer.json()["code"]) == (400, "unsupported_extension")
+    assert AsyncTempFile.objects.count() == 1
 
 
 def test_nobody_is_told_of_parts(client: Client) -> None:

@@ -23,7 +23,7 @@ from django.test import Client
 from django.urls import include, path
 from django.utils import timezone
 
-from async_uploads import promotion
+from async_uploads import claims, promotion
 from async_uploads.claims import AlreadyClaimed, InvalidUpload
 from async_uploads.cleanup import reconcile
 from async_uploads.registry import default_async_field_registry
@@ -216,6 +216,26 @@ def test_a_promoted_file_assigned_to_another_field_is_only_named_there(media: Pa
     triple = Triple.objects.get()
     assert triple.second.name == triple.first.name == "triple/a.txt"
     assert tree(media) == {"triple/a.txt": b"hello"}
+
+
+def test_a_process_that_dies_while_it_saves_again_after_a_rollback_loses_nothing(
+    media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = Document(file=upload())
+    with suppress(Boom), transaction.atomic():
+        document.save()
+        raise Boom
+    document.pk, document._state.adding = None, True
+    with monkeypatch.context() as patch, suppress(Boom):
+        patch.setattr(claims, "adopt", raise_boom)  # right after the INSERT, which autocommit commits
+        document.save()
+    assert read(Document.objects.get().file) == b"hello"
+    reconcile()
+    assert tree(media) == {"docs/a.txt": b"hello"}
+
+
+def raise_boom(*args: Any, **kwargs: Any) -> None:
+    raise Boom
 
 
 # Many records.

@@ -193,7 +193,9 @@ class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
 
     def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
         """See ``Concatenates``. The final's size tells what was copied before; blocks are shared where possible."""
-        record = self.records.set_length(final.id, sum(partial.offset for partial in partials))
+        record = final.record
+        if record.length is None:
+            record = self.records.set_length(final.id, sum(partial.offset for partial in partials))
         descriptor = self._open_locked(final)
         try:
             with translated():

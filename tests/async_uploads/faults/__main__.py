@@ -1,4 +1,4 @@
-"""Sets Django up with a database of its own, then runs a program: ``python -m tests.async_uploads.faults sweep 40 1``."""
+"""Sets Django up, then runs a program: ``python -m tests.async_uploads.faults sweep 40 1``."""
 
 from __future__ import annotations
 

@@ -12,12 +12,14 @@ import random
 import signal
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
 
 from async_uploads.cleanup import reconcile
+from tests.async_uploads.doubles import reference_design
 from tests.async_uploads.faults import world
 from tests.async_uploads.faults.oracle import Facts, Violation
 from tests.async_uploads.faults.points import Fault, Points
@@ -101,18 +103,27 @@ def check_end(scenario: Scenario, keys: list[str], is_adopted: bool) -> None:
         raise Violation(f"rows are left: {facts.rows}")
 
 
-def main(count: float, seed: float) -> int:
-    """Sweep; returns the number of violations."""
+def main(count: float, seed: float, is_double: float = False) -> int:
+    """Sweep, over the reference's design where told so; returns the number of violations."""
     world.build()
-    clean, faults = 0, []
+    with reference_design() if is_double else nullcontext():
+        return sweep(int(count), int(seed))
+
+
+def sweep(count: int, seed: int) -> int:
+    """Count the points of clean runs, break all or some of them, and print the result."""
+    clean, faults, violations, kept = 0, [], list[str](), 0
     for name, scenario in SCENARIOS.items():
-        found = count_points(scenario)
+        try:
+            found = count_points(scenario)
+        except Violation as error:
+            violations.append(f"{name}, unbroken: {error!r}")
+            continue
         clean += len(found)
         for number, point in enumerate(found):
             for mode in ("kill", "error"):
                 faults += [(name, point, Fault(number, side, mode)) for side in ("before", "after")]  # type: ignore[arg-type]
-    chosen = random.Random(int(seed)).sample(faults, int(count)) if count else faults
-    violations, kept = [], 0
+    chosen = random.Random(seed).sample(faults, min(count, len(faults))) if count else faults
     for name, point, fault in chosen:
         try:
             kept += strike(SCENARIOS[name], fault)
