@@ -690,7 +690,7 @@ def test_other_routes_are_django_s(app: UploadHandler) -> None:
     assert (answer.status, answer.body, answer.header("Content-Type")) == (200, b"abcdefghij", "text/x-echo")
 
 
-@pytest.mark.parametrize(("target", "tus"), [("/nowhere/", None), ("/files/unknown", "1.0.0"), ("/files/a/b", None)])
+@pytest.mark.parametrize(("target", "tus"), [("/nowhere/", None), ("/files/unknown", "1.0.0"), ("/files/a/b", "1.0.0")])
 def test_what_is_not_there_is_404(app: UploadHandler, target: str, tus: str | None) -> None:
     answer = send_all(app, lambda: Wire(app, "PATCH", target, patch_headers(10)))
     assert (answer.status, answer.header("Tus-Resumable")) == (404, tus)

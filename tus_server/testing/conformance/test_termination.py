@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from tus_server.testing.conformance.client import TusClient, at_once
+from tus_server.testing.conformance.test_core import UNKNOWN
 
 checklist = pytest.mark.checklist
 
@@ -51,6 +52,12 @@ def test_of_deletes_at_once_all_end_well(tus: TusClient) -> None:
         assert 204 in {answer.status for answer in answers}
         assert tus.head(url).status in (404, 410)
         assert tus.stored_files(url) == []
+
+
+@checklist("TERM-03")
+def test_an_unknown_upload_cannot_be_terminated(tus: TusClient) -> None:
+    answer = tus.delete(f"{tus.path}{UNKNOWN}" if tus.is_ours else f"{tus.path}/{UNKNOWN}")
+    assert (answer.status, answer.offset) == (404, None)
 
 
 @checklist("TERM-05")
