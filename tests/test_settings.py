@@ -24,6 +24,7 @@ def test_sqlite_runs_with_write_ahead_logging() -> None:
             assert cursor.fetchone() == ("wal",)
 
 
+@pytest.mark.django_db  # the check of a JSON column asks the database
 def test_the_project_passes_the_system_checks() -> None:
     call_command("check", fail_level="WARNING")
 

@@ -21,6 +21,7 @@ def ids(found: list[CheckMessage]) -> list[str]:
     return [str(message.id) for message in found]
 
 
+@pytest.mark.django_db  # the check of a JSON column asks the database
 def test_this_project_passes() -> None:
     call_command("check", fail_level="ERROR")
     assert ids(checks.check_settings()) == []
