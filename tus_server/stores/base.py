@@ -11,11 +11,13 @@ Rules for everything in this package:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from tus_server.errors import BadRequest
 from tus_server.uploads import Upload, UploadRecord
 
 
@@ -60,6 +62,32 @@ class Records(Protocol):
     def expired(self, now: datetime, limit: int) -> list[UploadRecord]:
         """Return at most ``limit`` records of unfinished and partial uploads whose ``expires_at`` has passed, oldest
         first."""
+
+
+class ReplacedRecords(ABC):
+    """The changes of ``Records`` for keepers that read a whole record and put a changed one in its place."""
+
+    @abstractmethod
+    def _change(self, upload_id: str, change: Callable[[UploadRecord], UploadRecord]) -> UploadRecord:
+        """Replace a record by what ``change`` makes of it, or raise ``UploadNotFound``."""
+
+    def set_length(self, upload_id: str, length: int) -> UploadRecord:
+        """See ``Records``."""
+
+        def change(record: UploadRecord) -> UploadRecord:
+            if record.length not in (None, length):
+                raise BadRequest(f"The length is {record.length} already.", code="length_fixed")
+            return replace(record, length=length)
+
+        return self._change(upload_id, change)
+
+    def set_finished(self, upload_id: str, at: datetime) -> UploadRecord:
+        """See ``Records``."""
+        return self._change(upload_id, lambda record: replace(record, finished_at=record.finished_at or at))
+
+    def touch(self, upload_id: str, now: datetime, expires_at: datetime | None) -> None:
+        """See ``Records``."""
+        self._change(upload_id, lambda record: replace(record, expires_at=expires_at))
 
 
 class Sink(ABC):

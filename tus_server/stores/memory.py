@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from tus_server.errors import BadRequest, Locked, OffsetConflict, UploadGone, UploadNotFound
-from tus_server.stores.base import Concatenates, DefersLength, Expires, Sink, Terminates, UploadStore
+from tus_server.errors import Locked, OffsetConflict, UploadGone, UploadNotFound
+from tus_server.stores.base import Concatenates, DefersLength, Expires, ReplacedRecords, Sink, Terminates, UploadStore
 from tus_server.uploads import Upload, UploadRecord
 
 
-class MemoryRecords:
+class MemoryRecords(ReplacedRecords):
     """Records in a dictionary."""
 
     def __init__(self) -> None:
@@ -35,24 +35,6 @@ class MemoryRecords:
         with self._lock:
             record = self._records[upload_id] = change(self.get(upload_id))
             return record
-
-    def set_length(self, upload_id: str, length: int) -> UploadRecord:
-        """See ``Records``."""
-
-        def change(record: UploadRecord) -> UploadRecord:
-            if record.length not in (None, length):
-                raise BadRequest(f"The length is {record.length} already.", code="length_fixed")
-            return replace(record, length=length)
-
-        return self._change(upload_id, change)
-
-    def set_finished(self, upload_id: str, at: datetime) -> UploadRecord:
-        """See ``Records``."""
-        return self._change(upload_id, lambda record: replace(record, finished_at=record.finished_at or at))
-
-    def touch(self, upload_id: str, now: datetime, expires_at: datetime | None) -> None:
-        """See ``Records``."""
-        self._change(upload_id, lambda record: replace(record, expires_at=expires_at))
 
     def delete(self, upload_id: str) -> None:
         """See ``Records``."""

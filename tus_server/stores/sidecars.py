@@ -11,18 +11,18 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tus_server.errors import BadRequest, StoreUnavailable, UploadNotFound
+from tus_server.errors import StoreUnavailable, UploadNotFound
+from tus_server.stores.base import ReplacedRecords
 from tus_server.uploads import UploadRecord, is_upload_id
 
 FORMAT = 1
 
 
-class FileRecords:
+class FileRecords(ReplacedRecords):
     """Records in ``<directory>/<upload id>.upload.json``. Changes of one record must not run at once: hold its lease.
 
     Args:
@@ -66,24 +66,6 @@ class FileRecords:
         if after != before:
             self.create(after)
         return after
-
-    def set_length(self, upload_id: str, length: int) -> UploadRecord:
-        """See ``Records``."""
-
-        def change(record: UploadRecord) -> UploadRecord:
-            if record.length not in (None, length):
-                raise BadRequest(f"The length is {record.length} already.", code="length_fixed")
-            return replace(record, length=length)
-
-        return self._change(upload_id, change)
-
-    def set_finished(self, upload_id: str, at: datetime) -> UploadRecord:
-        """See ``Records``."""
-        return self._change(upload_id, lambda record: replace(record, finished_at=record.finished_at or at))
-
-    def touch(self, upload_id: str, now: datetime, expires_at: datetime | None) -> None:
-        """See ``Records``."""
-        self._change(upload_id, lambda record: replace(record, expires_at=expires_at))
 
     def delete(self, upload_id: str) -> None:
         """See ``Records``."""
