@@ -10,7 +10,7 @@ PYTHON ?= python3
 FRONTEND := async_uploads/frontend
 BUNDLE := async_uploads/static/async_uploads/async-uploads.js
 NODE_MODULES := $(FRONTEND)/node_modules/.installed
-PACKAGES := chromium postgresql python3-venv
+PACKAGES := ceph-common ceph-mon ceph-osd chromium mariadb-server postgresql python3-venv radosgw
 ARGS ?=
 
 # Node may come from a wheel in .venv; a system's Node comes first, so that nothing changes where there is one.
@@ -31,8 +31,12 @@ test: $(BUNDLE) ## the suite on the oldest and the newest pair of Python and Dja
 
 .PHONY: proof
 proof: $(BUNDLE) ## the suite the long way: browsers on every pair, many random examples, nothing skipped for a missing program
-	REQUIRE=chromium,node,postgres HYPOTHESIS_PROFILE=thorough \
+	REQUIRE=chromium,node,postgres,mariadb,moto,azurite,rgw HYPOTHESIS_PROFILE=thorough \
 		$(PYTHON) scripts/environments.py test --everywhere $(ARGS)
+
+.PHONY: bench
+bench: dev ## uploads measured beside every peer, as ratios; installs them below .build (ARGS="--full --scenario one")
+	.venv/bin/python -m benchmarks --postgres $(ARGS)
 
 .PHONY: lint
 lint: dev ## ruff: rules and formatting
@@ -65,7 +69,7 @@ dev: ## .venv with everything that tests, lint and docs need
 	@$(PYTHON) scripts/environments.py install
 
 .PHONY: system-deps
-system-deps: ## Debian packages: Chromium and PostgreSQL for tests, and venv for Debian's own Python
+system-deps: ## Debian packages: Chromium, MariaDB and PostgreSQL for tests, and venv for Debian's own Python
 	@missing=$$(for package in $(PACKAGES); do \
 		dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || echo $$package; \
 	done); \

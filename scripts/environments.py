@@ -3,9 +3,9 @@
     python scripts/environments.py install [GROUP]    .venv, the oldest pair, with a dependency group (default: dev)
     python scripts/environments.py test [--everywhere] [PYTEST ARGUMENT ...]
 
-``test`` runs the suite on both ends and on PostgreSQL. Tests marked ``e2e`` drive browsers and servers and take most
-of the time; in a run of the whole suite without ``--everywhere`` they run on the oldest pair only. Needs nothing but
-the standard library; a second call finds the stamps of the first and installs nothing.
+``test`` runs the suite on both ends, on PostgreSQL and on MariaDB. Tests marked ``e2e`` drive browsers and servers and
+take most of the time; in a run of the whole suite without ``--everywhere`` they run on the oldest pair only. Needs
+nothing but the standard library; a second call finds the stamps of the first and installs nothing.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def run_pytest(environment: Environment, database: str, arguments: Sequence[str]
 
 
 def test(arguments: Sequence[str]) -> bool:
-    """Run the suite on every pair, then what touches the database once more on PostgreSQL."""
+    """Run the suite on every pair, then what touches the database once more on PostgreSQL and on MariaDB."""
     everywhere = "--everywhere" in arguments
     arguments = [argument for argument in arguments if argument != "--everywhere"]
     quick = [] if everywhere or arguments else ["-m", "not e2e"]
@@ -138,7 +138,9 @@ def test(arguments: Sequence[str]) -> bool:
     if newest:
         runs.append((newest, "sqlite", [*quick, *arguments]))
     if not arguments:
+        # One pair each: what differs between databases does not differ between versions of Python.
         runs.append((newest or oldest, "postgres", ["-m", "not e2e", "tests/async_uploads"]))
+        runs.append((oldest, "mariadb", ["-m", "not e2e", "tests/async_uploads"]))
     results = []
     for environment, database, pytest_arguments in runs:
         environment.install()

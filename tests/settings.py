@@ -2,7 +2,8 @@
 
 Everything a run writes lies in one temporary directory, which ``tests/conftest.py`` makes and removes. Child processes
 get it by TEST_RUN_DIRECTORY, so that they see the run's database and files. TEST_DATABASE=postgres takes PostgreSQL,
-found by libpq's own variables (PGHOST, ...), which ``tests/conftest.py`` points at a server of its own.
+found by libpq's own variables (PGHOST, ...), TEST_DATABASE=mariadb takes MariaDB, found by those of its clients
+(MYSQL_HOST, MYSQL_TCP_PORT); ``tests/conftest.py`` points them at a server of its own.
 """
 
 import os
@@ -65,6 +66,22 @@ if os.environ.get("TEST_DATABASE") == "postgres":
             "ENGINE": "django.db.backends.postgresql",
             "NAME": "test_async_uploads",
             "TEST": {"NAME": "test_async_uploads"},
+        }
+    }
+elif os.environ.get("TEST_DATABASE") == "mariadb":
+    import pymysql
+
+    pymysql.install_as_MySQLdb()  # it says of itself which mysqlclient it is like
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": "test_async_uploads",
+            "USER": "root",
+            "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
+            "PORT": os.environ.get("MYSQL_TCP_PORT", ""),
+            # The loopback needs no TLS, whose certificates PyMySQL reads anew for each connection.
+            "OPTIONS": {"charset": "utf8mb4", "ssl_disabled": True},
+            "TEST": {"NAME": "test_async_uploads", "CHARSET": "utf8mb4"},
         }
     }
 else:

@@ -20,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.azurite import install_azurite
+from tests.servers.rgw import find_rgw
+
 
 @dataclass(frozen=True)
 class Skip:
@@ -49,19 +52,37 @@ def find_postgres() -> str | None:
     return str(debian[-1].parent) if debian else None
 
 
+def find_mariadb() -> str | None:
+    """The server's program, which Debian keeps out of users' PATH."""
+    for directory in (None, "/usr/sbin"):
+        if (found := shutil.which("mariadbd", path=directory)) and shutil.which("mariadb-install-db"):
+            return found
+    return None
+
+
 def find_moto() -> str | None:
     """moto, the stand-in for S3."""
     spec = importlib.util.find_spec("moto")
     return spec.origin if spec else None
 
 
+def find_azurite() -> str | None:
+    """Azurite's program for blobs, installed into ``.build`` by npm when it is not there yet."""
+    program = install_azurite()
+    return str(program) if program else None
+
+
 #: The one list.
 SKIPS = (
     Skip("chromium", "no Chromium on the PATH", find_chromium),
+    Skip("cc", "no C compiler on the PATH", lambda: shutil.which("cc")),
     Skip("node", "no Node.js on the PATH", lambda: shutil.which("node")),
     Skip("postgres", "no PostgreSQL server is installed", find_postgres),
+    Skip("mariadb", "no MariaDB server is installed", find_mariadb),
+    Skip("rgw", "Ceph's S3 gateway (radosgw, ceph-mon, ceph-osd) is not installed", find_rgw),
     Skip("moto", "moto is not installed", find_moto),
-    Skip("azurite", "no Azurite on the PATH", lambda: shutil.which("azurite")),
+    Skip("azurite", "no Azurite is installed, and npm cannot install it", find_azurite),
+    Skip("tasks", "this Django has no tasks framework"),  # 5.2
     Skip("endpoint", "the peer has no endpoint *"),  # conformance run against a foreign server
 )
 

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 @pytest.mark.django_db
 def test_the_run_uses_the_database_that_it_asked_for() -> None:
-    expected = {"postgres": "postgresql", "sqlite": "sqlite"}[os.environ.get("TEST_DATABASE", "sqlite")]
+    expected = {"postgres": "postgresql", "mariadb": "mysql", "sqlite": "sqlite"}[os.environ.get("TEST_DATABASE", "sqlite")]
     assert connection.vendor == expected
 
 

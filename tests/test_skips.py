@@ -74,7 +74,14 @@ def test_need_fails_when_nothing_was_found_and_the_run_requires_it(monkeypatch: 
 
 
 def test_every_name_that_ci_requires_is_known() -> None:
-    assert required("chromium, node,postgres,moto,azurite") == {"chromium", "node", "postgres", "moto", "azurite"}
+    assert required("chromium, node,postgres,mariadb,moto,azurite") == {
+        "chromium",
+        "node",
+        "postgres",
+        "mariadb",
+        "moto",
+        "azurite",
+    }
 
 
 def test_an_unknown_requirement_is_refused() -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 import django
 from asgiref.sync import ThreadSensitiveContext, markcoroutinefunction, sync_to_async
+from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
@@ -25,13 +27,16 @@ from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
 from tus_server import draining
-from tus_server.drivers import Runner, Suspended, admit, drive_async
+from tus_server.chain import Chain
+from tus_server.drivers import Suspended, admit, drive_async
 from tus_server.effects import Call
 from tus_server.lingering import DRAINING_SECONDS, LINGER_SECONDS, LateEnd, linger
 from tus_server.pool import CallPool
 from tus_server.routing import UploadRequest, UploadRoutes, leads_to_uploads
 from tus_server.scopes import Listen, Scope, Send
-from tus_server.streams import StreamedBody
+from tus_server.serving import get_serving
+from tus_server.signalling import has_thread, is_calm
+from tus_server.streams import BUDGET_BYTES, StreamedBody
 from tus_server.wsgi import TusView, build_answer, build_request
 
 logger = logging.getLogger(__name__)
@@ -55,9 +60,8 @@ class Proceed(HttpResponse):
 class Admission:
     """Stands for a ``TusView`` inside the chain: asynchronous, and has the view's attributes for middleware."""
 
-    def __init__(self, view: TusView, run: Runner) -> None:
+    def __init__(self, view: TusView) -> None:
         self._view = view
-        self._run = run
         markcoroutinefunction(self)
 
     # Any: attributes that middleware puts on views and reads from them.
@@ -67,15 +71,56 @@ class Admission:
     async def __call__(self, request: UploadRequest, upload_id: str | None = None) -> HttpResponse:
         """Admit a request, or answer it where it needs no body."""
         # A middleware that asks again will not come back to its first answer.
-        await request.abandon(self._run)
-        outcome = await admit(self._view.engine.handle(build_request(request, upload_id)), self._run)
+        await request.abandon()
+        outcome = await admit(self._view.engine.handle(build_request(request, upload_id)), request.run)
         if not isinstance(outcome, Suspended):
             return build_answer(outcome)
         request.waiting = outcome
         return Proceed()
 
 
-class UploadHandler(ASGIHandler):
+class AdmittingHandler(ASGIHandler):
+    """Django's handler, whose innermost part admits requests to upload routes instead of serving them."""
+
+    has_warned = False
+
+    async def _get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        """Behind the middleware. A route that only seemed to be ours gets its body as Django would give it."""
+        if isinstance(request, UploadRequest) and not leads_to_uploads(
+            request.path_info, getattr(request, "urlconf", None)
+        ):
+            try:
+                request.give_body(cast(BinaryIO, await self.read_body(request.listen)))
+            except RequestAborted:
+                return HttpResponseBadRequest()
+        # Private, but the one place behind all middleware and before the view; the stubs leave it out.
+        response: HttpResponseBase = await super()._get_response_async(request)  # type: ignore[misc]
+        return response
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """Find the view, as Django does; an upload's request meets the view's admission instead."""
+        match = super().resolve_request(request)
+        if not isinstance(match.func, TusView):
+            return match
+        if isinstance(request, UploadRequest):
+            # Django unpacks what we return; ``request.resolver_match`` keeps telling the truth.
+            return cast(ResolverMatch, (Admission(match.func), match.args, match.kwargs))
+        if request.method != "GET" and not self.has_warned:
+            self.has_warned = True
+            logger.warning(
+                "%s leads to an upload route only behind the middleware, so bodies are stored by Django first and cut "
+                "ones are lost. Name its prefix in ASYNC_UPLOADS['UPLOAD_PATHS'] or "
+                "get_asgi_application(upload_paths=...).",
+                request.path,
+            )
+        return match
+
+
+class InlineHandler(AdmittingHandler, Chain):
+    """The same, with Django's own middleware in the event loop."""
+
+
+class UploadHandler(AdmittingHandler):
     """Django's handler, but requests to upload routes are streamed.
 
     Args:
@@ -85,11 +130,13 @@ class UploadHandler(ASGIHandler):
     def __init__(self, upload_paths: Sequence[str] = ()) -> None:
         super().__init__()
         self.pool = CallPool()
+        middleware = get_serving().upload_middleware
+        self._inline = InlineHandler(settings.MIDDLEWARE)
+        self._often = self._inline if middleware is None else InlineHandler(middleware)
         self._routes = UploadRoutes(upload_paths)
         self._bodies: set[StreamedBody] = set()
         self._is_draining = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._has_warned = False
 
     def drain(self) -> None:
         """The server is going down: end every body now, and those to come; to be called in the loop's thread."""
@@ -114,40 +161,61 @@ class UploadHandler(ASGIHandler):
 
     async def _stream(self, request: UploadRequest, send: Send) -> None:
         late = LateEnd(send)
+        request.run = partial(self.pool.run, around=partial(get_serving().database_context, request))
+        handler = self._often if request.comes_often else self._inline
         try:
             async with ThreadSensitiveContext():
                 set_script_prefix(get_script_prefix(request.scope))
-                await signals.request_started.asend(sender=self.__class__, scope=request.scope)
-                response = await self.run_get_response(request)
+                await self._start(request)
+                response = await handler.run_get_response(request)
+                cast(Any, response)._handler_class = self.__class__
                 if isinstance(response, Proceed):
-                    await sync_to_async(close_old_connections)()
+                    if has_thread():
+                        await sync_to_async(close_old_connections)()
                 else:
-                    await request.abandon(self.pool.run)
+                    await request.abandon()
                     await self._answer(request, response, late)
-                    await sync_to_async(response.close)()
+                    await self._close(response, has_thread(), sync_to_async(response.close))
             if isinstance(response, Proceed):
                 answer = await self._receive(request, response)
                 await self._answer(request, answer, late)
-                await self.pool.run(Call(answer.close))
+                await self._close(answer, False, partial(request.run, Call(answer.close)))
         except asyncio.CancelledError:
             await signals.request_finished.asend(sender=self.__class__)
             raise
         finally:
-            await request.abandon(self.pool.run)
+            await request.abandon()
         if not (request.is_read or request.is_gone or "HTTP_EXPECT" in request.META):
             await linger(request.listen, DRAINING_SECONDS if self._is_draining else LINGER_SECONDS)
         with suppress(OSError):
             await late.end()
 
+    async def _start(self, request: UploadRequest) -> None:
+        """Send Django's signal, in the event loop where everybody who listens is Django's own and waits for nothing."""
+        if is_calm(signals.request_started, self.__class__):
+            signals.request_started.send(sender=self.__class__, scope=request.scope)
+        else:
+            await signals.request_started.asend(sender=self.__class__, scope=request.scope)
+
+    # Any: nobody looks at what closing gives.
+    async def _close(self, response: HttpResponseBase, may_wait: bool, elsewhere: Callable[[], Awaitable[Any]]) -> None:
+        """Close a response, which sends Django's other signal."""
+        # Private, but how Django's own handlers add to it; the stubs leave it out.
+        has_others = len(cast(Any, response)._resource_closers) > 1
+        if may_wait or has_others or not is_calm(signals.request_finished, self.__class__):
+            await elsewhere()
+        else:
+            response.close()
+
     async def _receive(self, request: UploadRequest, proceed: Proceed) -> HttpResponse:
         """Receive the body and build the answer."""
         self._watch()
-        body = StreamedBody(request.listen, self.pool.run)
+        body = StreamedBody(request.listen, request.run, lambda: BUDGET_BYTES // max(len(self._bodies), 1))
         self._bodies.add(body)
         if self._is_draining:
             body.drain()
         try:
-            answer = build_answer(await drive_async(request.take_waiting(), self.pool.run, body))
+            answer = build_answer(await drive_async(request.take_waiting(), request.run, body))
         finally:
             self._bodies.discard(body)
             await body.close()
@@ -173,36 +241,6 @@ class UploadHandler(ASGIHandler):
             response.headers["Connection"] = "close"
         with suppress(OSError):
             await self.send_response(response, late)
-
-    async def _get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        """Behind the middleware. A route that only seemed to be ours gets its body as Django would give it."""
-        if isinstance(request, UploadRequest) and not leads_to_uploads(
-            request.path_info, getattr(request, "urlconf", None)
-        ):
-            try:
-                request.give_body(cast(BinaryIO, await self.read_body(request.listen)))
-            except RequestAborted:
-                return HttpResponseBadRequest()
-        # Private, but the one place behind all middleware and before the view; the stubs leave it out.
-        response: HttpResponseBase = await super()._get_response_async(request)  # type: ignore[misc]
-        return response
-
-    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
-        """Find the view, as Django does; an upload's request meets the view's admission instead."""
-        match = super().resolve_request(request)
-        if not isinstance(match.func, TusView):
-            return match
-        if isinstance(request, UploadRequest):
-            # Django unpacks what we return; ``request.resolver_match`` keeps telling the truth.
-            return cast(ResolverMatch, (Admission(match.func, self.pool.run), match.args, match.kwargs))
-        if request.method != "GET" and not self._has_warned:
-            self._has_warned = True
-            logger.warning(
-                "%s leads to an upload route only behind the middleware, so bodies are stored by Django first and cut "
-                "ones are lost. Name its prefix in get_asgi_application(upload_paths=...).",
-                request.path,
-            )
-        return match
 
 
 # Any: the two attributes belong to Django's handlers, the stubs leave them out.

@@ -1,8 +1,9 @@
 """Bodies under WSGI: the portable stream that every server offers, and the socket that gunicorn lends.
 
-From the socket we read straight into a reused buffer and write at once what came, so a slow client's bytes are stored
-as they arrive and the request looks around every second. The portable stream can only wait until a whole read is
-filled; its reads grow while the client is fast and shrink while it is slow.
+From the socket we read straight into a reused buffer, or move bytes into the file inside the kernel (``splicing``), and
+write at once what came, so a slow client's bytes are stored as they arrive and the request looks around every second.
+The portable stream can only wait until a whole read is filled; its reads grow while the client is fast and shrink while
+it is slow.
 
 A process that is told to end (``draining``) takes what has come already and ends the body.
 """
@@ -16,9 +17,11 @@ import time
 from contextlib import suppress
 from typing import Any, Protocol
 
+from tus_server import served, splicing
 from tus_server.draining import is_draining
 from tus_server.effects import End, Receive, Received
 from tus_server.errors import BadRequest
+from tus_server.stores.base import Sink
 from tus_server.watching import SLICE_SECONDS, watched
 
 #: After how many bytes a slice is over.
@@ -53,6 +56,7 @@ class StreamBody:
         self._size = _SMALLEST_READ
         self._is_cut = False
         self._is_malformed = False
+        self._count = 0
 
     def receive(self, effect: Receive) -> Received:
         """Serve ``Receive``."""
@@ -72,6 +76,8 @@ class StreamBody:
 
     def close(self) -> None:
         """See ``SocketBody.close``."""
+        if self._count:
+            served.count("stream")
         if self._is_cut and self._connection is not None:
             _stop_reading(self._connection)
 
@@ -85,6 +91,7 @@ class StreamBody:
             wanted = self._size if effect.limit is None else min(self._size, effect.limit - count)
             before = time.monotonic()
             data, end = self._read(wanted)
+            self._count += len(data)
             after = time.monotonic()
             if data:
                 effect.sink.write(memoryview(data))
@@ -167,6 +174,8 @@ class SocketBody:
         self._reader = reader
         self._quiet_since = time.monotonic()
         self._has_begun = False
+        self._way: served.Way | None = None
+        self._may_splice = True
 
     def close(self) -> None:
         """Say that the rest of a body which was begun will not be read.
@@ -174,6 +183,8 @@ class SocketBody:
         gunicorn then finds its end at once, and closes the connection instead of waiting for what is missing. The rest
         of a body that was never begun is left to gunicorn: it is drained for a while, so that the refusal arrives.
         """
+        if self._way is not None:
+            served.count(self._way)
         if self._has_begun and self._reader.length:
             _stop_reading(self._connection)
 
@@ -184,9 +195,9 @@ class SocketBody:
         limit = self._reader.length if effect.limit is None else min(effect.limit, self._reader.length)
         ahead = self._take_ahead(limit)
         if ahead:
+            self._way = self._way or "socket"
             effect.sink.write(memoryview(ahead))
             count += len(ahead)
-        buffer = self._buffer()
         timeout = self._connection.gettimeout()
         # Then it takes what the kernel holds, for a second at most, and waits for nothing.
         draining = is_draining()
@@ -194,7 +205,7 @@ class SocketBody:
             self._connection.settimeout(0 if draining else SLICE_SECONDS)
             while count < limit:
                 try:
-                    received = self._connection.recv_into(buffer, min(len(buffer), limit - count))
+                    received = self._move(effect.sink, limit - count)
                 except BlockingIOError:
                     return Received(count, "draining")
                 except TimeoutError:
@@ -206,15 +217,39 @@ class SocketBody:
                     return Received(count, "vanished")
                 if received == 0:
                     return Received(count, "vanished")
-                self._reader.length -= received
-                self._quiet_since = time.monotonic()
-                effect.sink.write(buffer[:received])
                 count += received
                 if count >= SLICE_BYTES or self._quiet_since - started >= SLICE_SECONDS:
                     return Received(count, "draining" if draining else "slice")
         finally:
             self._connection.settimeout(timeout)
         return Received(count, "limit" if effect.limit is not None and count == effect.limit else "finished")
+
+    def _move(self, sink: Sink, wanted: int) -> int:
+        """Wait for bytes as long as the socket's timeout says, give them to the sink and return how many; 0 at the end.
+
+        Raises:
+            OSError: The socket's; the sink's errors are others.
+        """
+        if self._may_splice and splicing.is_possible(sink):
+            spliced = splicing.fill(self._connection, wanted)
+            if spliced is not None:
+                self._note(spliced, "splice")
+                self._may_splice = not spliced or splicing.pour(sink, spliced)
+                return spliced
+            self._may_splice = False
+        buffer = self._buffer()
+        received = self._connection.recv_into(buffer, min(len(buffer), wanted))
+        self._note(received, "socket")
+        if received:
+            sink.write(buffer[:received])
+        return received
+
+    def _note(self, received: int, way: served.Way) -> None:
+        """Tell gunicorn's reader what was taken from the socket."""
+        if received:
+            self._way = way
+            self._reader.length -= received
+            self._quiet_since = time.monotonic()
 
     def _take_ahead(self, limit: int) -> bytes:
         """Return what gunicorn holds of this body already, without touching the socket."""
@@ -248,17 +283,19 @@ def _stop_reading(connection: socket.socket) -> None:
 
 
 # Any: a WSGI environment holds whatever its server puts in.
-def open_body(environ: dict[str, Any], length: int | None) -> StreamBody | SocketBody:
+def open_body(environ: dict[str, Any], length: int | None, *, fast_path: bool = True) -> StreamBody | SocketBody:
     """Return the best way to read the body of a WSGI request.
 
     Args:
+        environ: The request's environment.
         length: The body's length in bytes, ``None`` where ``wsgi.input`` ends with the body.
+        fast_path: Whether the socket that the server lends may be read past ``wsgi.input``.
     """
     stream = environ["wsgi.input"]
     connection, reader = environ.get("gunicorn.socket"), getattr(stream, "reader", None)
     if not isinstance(connection, socket.socket):
         return StreamBody(stream, length)
-    if _lends(connection, reader, length):
+    if fast_path and _lends(connection, reader, length):
         return SocketBody(connection, reader)
     return StreamBody(stream, length, connection)
 

@@ -14,8 +14,10 @@ class TusConfig:
         max_size: The largest upload in bytes, announced as ``Tus-Max-Size``; ``None`` for no limit.
         lifetime: How long an unfinished upload lives after its last accepted byte; ``None`` for ever.
         idle_timeout: After how many seconds without a byte a body is ended; what came is kept.
+        fast_path: Whether bodies may be read from the socket that a server lends, where that is known to work.
     """
 
     max_size: int | None = None
     lifetime: timedelta | None = timedelta(days=7)
     idle_timeout: float = 60.0
+    fast_path: bool = True

@@ -3,6 +3,7 @@
 Rules for both:
 
 * A generator is always run to its end. Errors, cancellation included, are thrown into it; it is never closed.
+* Calls that follow each other run together, in one thread; the order of steps exists once (``advance``).
 * A vanished client is a normal way for a body to end, not an error.
 * Cancellation becomes "the body ended"; the generator finishes (it stores what came and gives its lease back), and then
   the cancellation goes on.
@@ -11,14 +12,19 @@ Rules for both:
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from tus_server.effects import Call, Effect, Pause, ReadBody, Receive, Received, Steps
-from tus_server.errors import BodyIncomplete
+from tus_server.errors import BodyIncomplete, StoreUnavailable
 from tus_server.messages import Response
+
+#: After how many seconds calls that follow each other let others have their thread.
+JOB_SECONDS = 0.5
 
 
 class Body(Protocol):
@@ -34,40 +40,69 @@ class Body(Protocol):
 class AsyncBody(Protocol):
     """A request's body where the server is asynchronous.
 
-    Both methods treat cancellation as the end of the body: ``receive`` gives its sink what it has gathered and returns
-    the end ``vanished``; ``read`` raises ``BodyIncomplete``.
+    Cancellation is the end of the body: ``receive`` gives what it has gathered, with the end ``vanished``; ``read``
+    raises ``BodyIncomplete``.
     """
 
-    async def receive(self, effect: Receive) -> Received:
-        """Serve ``Receive``; an error of its sink passes through."""
+    async def receive(self, effect: Receive) -> Callable[[], Received]:
+        """Wait for what ``Receive`` asks for. What is returned gives the last of it to the sink, and is the answer.
+
+        It is to be called once, where sinks may wait; an error of the sink passes through.
+        """
 
     async def read(self, limit: int) -> bytes:
         """Return up to ``limit`` bytes of the body, less only at its end."""
 
+    def vanish(self) -> None:
+        """Wait for nothing any more: ``receive`` gives what has come already, and the body ends with it."""
 
-def drive(steps: Steps[Response], body: Body) -> Response:
-    """Run a request to its end in this thread."""
-    answer: Any = None
-    error: BaseException | None = None
+
+def advance(steps: Steps[Response], provide: Callable[[], Any], seconds: float = math.inf) -> Effect | Response:
+    """Run a request in this thread until it asks for something that is no call, or to its end.
+
+    Args:
+        steps: The request.
+        provide: Gives the answer to what it asked for last; what this raises is thrown into it.
+        seconds: After how many it stops before the next call too, so that a thread is not held for long.
+    """
+    until = time.monotonic() + seconds
     while True:
+        answer: Any = None
+        error: BaseException | None = None
+        try:
+            answer = provide()
+        except asyncio.CancelledError as raised:
+            # A hook that waits for a loop which closes; the request goes on.
+            error = StoreUnavailable(f"A call was cancelled: {raised}")
+        except BaseException as raised:
+            error = raised
         try:
             effect = steps.send(answer) if error is None else steps.throw(error)
         except StopIteration as stop:
             response: Response = stop.value
             return response
-        answer, error = None, None
-        try:
-            match effect:
-                case Call():
-                    answer = effect.run()
-                case Receive():
-                    answer = body.receive(effect)
-                case ReadBody():
-                    answer = body.read(effect.limit)
-                case Pause():
-                    time.sleep(effect.seconds)
-        except BaseException as raised:
-            error = raised
+        if not isinstance(effect, Call) or time.monotonic() > until:
+            return effect
+        provide = effect.run
+
+
+def drive(steps: Steps[Response], body: Body) -> Response:
+    """Run a request to its end in this thread."""
+    provide: Callable[[], Any] = _begin
+    while True:
+        match advance(steps, provide):
+            case Response() as response:
+                return response
+            case Receive() as effect:
+                provide = partial(body.receive, effect)
+            case ReadBody(limit):
+                provide = partial(body.read, limit)
+            case Pause(seconds):
+                provide = partial(time.sleep, seconds)
+
+
+def _begin() -> None:
+    """What a request is given that has not asked for anything yet."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +113,7 @@ class Suspended:
     effect: Effect
 
 
-#: Runs a store or hook call somewhere it may wait. When its task is cancelled it has either not begun the call, or
+#: Runs a call somewhere it may wait. When its task is cancelled it has either not begun the call, or
 #: finishes it and returns.
 Runner = Callable[[Call], Awaitable[Any]]
 
@@ -107,11 +142,24 @@ async def abandon(suspended: Suspended, run: Runner) -> None:
 
 
 class _NoBody:
-    async def receive(self, effect: Receive) -> Received:
-        return Received(0, "vanished")
+    async def receive(self, effect: Receive) -> Callable[[], Received]:
+        return partial(Received, 0, "vanished")
 
     async def read(self, limit: int) -> bytes:
         raise BodyIncomplete()
+
+    def vanish(self) -> None: ...
+
+
+class _Job(Call):
+    """As many steps of a request as need neither its body nor a pause: each change of threads costs."""
+
+    def __init__(self, steps: Steps[Response], provide: Callable[[], Any]) -> None:
+        super().__init__(advance, steps, provide, JOB_SECONDS)
+
+    def refuse(self, error: Exception) -> Any:
+        steps, _, seconds = self.args
+        return advance(steps, partial(_raise, error), seconds)
 
 
 class _Loop:
@@ -122,33 +170,31 @@ class _Loop:
         self._is_cancelled = False
 
     async def finish(self, effect: Effect | None = None) -> Response | Suspended:
-        answer: Any = None
-        error: BaseException | None = None
+        provide = _begin if effect is None else await self._provide(effect)
         while True:
-            if effect is None:
-                try:
-                    effect = self._steps.send(answer) if error is None else self._steps.throw(error)
-                except StopIteration as stop:
-                    if self._is_cancelled:
-                        raise asyncio.CancelledError from None
-                    response: Response = stop.value
-                    return response
-            if self._body is None and isinstance(effect, Receive | ReadBody) and not self._is_cancelled:
-                return Suspended(self._steps, effect)
-            answer, error = None, None
-            try:
-                answer = await self._shielded(effect)
-            except BaseException as raised:
-                error = raised
-            effect = None
+            outcome: Effect | Response = await run_to_end(self._run, _Job(self._steps, provide), self._cancel)
+            if isinstance(outcome, Response):
+                if self._is_cancelled:
+                    raise asyncio.CancelledError
+                return outcome
+            if self._body is None and isinstance(outcome, Receive | ReadBody) and not self._is_cancelled:
+                return Suspended(self._steps, outcome)
+            provide = await self._provide(outcome)
 
-    async def _shielded(self, effect: Effect) -> Any:
-        """Provide an effect; a cancellation of this task ends waiting effects and lets calls come to their end."""
+    async def _provide(self, effect: Effect) -> Callable[[], Any]:
+        """Wait for an effect, and return what gives its answer."""
         if isinstance(effect, Call):
-            return await run_to_end(self._run, effect, self._cancel)
+            return effect.run
+        try:
+            return await self._shielded(effect)
+        except BaseException as raised:
+            return partial(_raise, raised)
+
+    async def _shielded(self, effect: Receive | ReadBody | Pause) -> Callable[[], Any]:
+        """Wait for an effect; a cancellation of this task ends the waiting."""
         if self._is_cancelled and isinstance(effect, Pause):
-            return None
-        body = _NoBody() if self._is_cancelled or self._body is None else self._body
+            return _begin
+        body = self._body or _NoBody()
         task = asyncio.ensure_future(_wait(effect, body))
         while True:
             try:
@@ -157,21 +203,29 @@ class _Loop:
                 self._cancel()
                 if task.cancelled():
                     # It had not begun, or was a pause.
-                    return await _wait(effect, _NoBody()) if not isinstance(effect, Pause) else None
+                    return _begin if isinstance(effect, Pause) else await _wait(effect, body)
                 task.cancel()
 
     def _cancel(self) -> None:
         self._is_cancelled = True
+        if self._body is not None:
+            self._body.vanish()
 
 
-async def _wait(effect: Receive | ReadBody | Pause, body: AsyncBody) -> Any:
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+async def _wait(effect: Receive | ReadBody | Pause, body: AsyncBody) -> Callable[[], Any]:
     match effect:
         case Receive():
             return await body.receive(effect)
-        case ReadBody():
-            return await body.read(effect.limit)
-        case Pause():
-            await asyncio.sleep(effect.seconds)
+        case ReadBody(limit):
+            data = await body.read(limit)
+            return lambda: data
+        case Pause(seconds):
+            await asyncio.sleep(seconds)
+            return _begin
 
 
 async def run_to_end(run: Runner, call: Call, on_cancel: Callable[[], object]) -> Any:

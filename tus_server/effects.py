@@ -36,6 +36,10 @@ class Call:
         """Call the function."""
         return self.function(*self.args)
 
+    def refuse(self, error: Exception) -> Any:
+        """Be told that it cannot be run because of an error; raises that."""
+        raise error
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({getattr(self.function, '__qualname__', self.function)})"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from typing import Any, TypeAlias
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
@@ -14,8 +16,14 @@ from django.db import close_old_connections
 from tus_server.effects import Call
 from tus_server.errors import StoreUnavailable
 
+logger = logging.getLogger(__name__)
+
 #: How many calls to stores, databases and hooks may wait at the same time, in a process.
 POOL_THREADS = 8
+
+
+#: What is entered around the calls of a request, in their thread.
+Around: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
 class CallPool:
@@ -25,9 +33,9 @@ class CallPool:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tus")
 
     # Any: a call returns whatever its function does.
-    async def run(self, call: Call) -> Any:
+    async def run(self, call: Call, around: Around = nullcontext) -> Any:
         """Run a call; see ``drivers.Runner``. Context variables follow, as with Django's own adapters."""
-        once = _Once(call)
+        once = _Once(call, around)
         hop = sync_to_async(once.run, thread_sensitive=False, executor=self._executor)
         while not once.outcome.done():
             # Cancelled only by a loop that closes: a call that has begun is waited for, another one begins now.
@@ -43,8 +51,9 @@ class CallPool:
 class _Once:
     """A call that runs once, however often it is handed to a thread."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, around: Around) -> None:
         self._call = call
+        self._around = around
         self._lock = threading.Lock()
         self.outcome: Future[Any] = Future()
 
@@ -53,13 +62,29 @@ class _Once:
             if self.outcome.done():
                 return
             try:
-                close_old_connections()
-                try:
-                    self.outcome.set_result(self._call.run())
-                finally:
-                    close_old_connections()
+                self.outcome.set_result(self._run())
             except asyncio.CancelledError as error:
                 self.outcome.set_exception(StoreUnavailable(f"{self._call} was cancelled: {error}"))
             except BaseException as error:
-                if not self.outcome.done():
-                    self.outcome.set_exception(error)
+                self.outcome.set_exception(error)
+
+    # Any: as of ``CallPool.run``.
+    def _run(self) -> Any:
+        with ExitStack() as stack:
+            stack.callback(_quietly, close_old_connections)
+            try:
+                close_old_connections()
+                around = ExitStack()
+                around.enter_context(self._around())
+            except Exception as error:
+                return self._call.refuse(error)
+            # What was done stays done, whatever the exit says.
+            stack.callback(_quietly, around.close)
+            return self._call.run()
+
+
+def _quietly(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except Exception:
+        logger.exception("What follows the calls of an upload failed")

@@ -16,6 +16,7 @@ from django.utils import translation
 
 from tus_server.drivers import Runner, Suspended, abandon
 from tus_server.scopes import Listen, Scope, has_header, without_trailers
+from tus_server.serving import get_serving
 from tus_server.wsgi import TusView
 
 
@@ -25,6 +26,7 @@ class UploadRequest(ASGIRequest):
     Attributes:
         listen: The server's ``receive``.
         waiting: What was admitted and waits for the body; it must be driven to its end, or abandoned.
+        run: Where calls for it may wait.
         is_read: Whether the body was read to its end.
         is_gone: Whether the client vanished before that.
     """
@@ -32,6 +34,7 @@ class UploadRequest(ASGIRequest):
     def __init__(self, scope: Scope, listen: Listen) -> None:
         super().__init__(scope, io.BytesIO())
         self.listen = listen
+        self.run: Runner
         self.waiting: Suspended | None = None
         self.is_read = self.META.get("CONTENT_LENGTH") in (None, "", "0") and "HTTP_TRANSFER_ENCODING" not in self.META
         self.is_gone = False
@@ -43,10 +46,15 @@ class UploadRequest(ASGIRequest):
             raise RuntimeError("A middleware returned an answer that it had asked for before another one.")
         return suspended
 
-    async def abandon(self, run: Runner) -> None:
+    async def abandon(self) -> None:
         """End what waits for a body that will not be received, if anything does."""
         if self.waiting is not None:
-            await abandon(self.take_waiting(), run)
+            await abandon(self.take_waiting(), self.run)
+
+    @property
+    def comes_often(self) -> bool:
+        """Whether it is no creation but one of the many requests of an upload (HEAD, PATCH, DELETE)."""
+        return self.META.get("HTTP_X_HTTP_METHOD_OVERRIDE", self.method) in ("HEAD", "PATCH", "DELETE")
 
     def give_body(self, body: BinaryIO) -> None:
         """Show Django the body after all."""
@@ -79,7 +87,7 @@ class UploadRoutes:
         return request if self._contain(request.path_info) else None
 
     def _contain(self, path: str) -> bool:
-        if self._paths and path.startswith(self._paths):
+        if path.startswith((*self._paths, *get_serving().upload_paths)):
             return True
         if leads_to_uploads(path, None):
             return True

@@ -3,7 +3,7 @@
 * Bytes are written 256 KiB to 1 MiB at a time, or what there is once a second: never one thread hop per message, and a
   slow client's bytes are stored within a second.
 * At most ``_AHEAD_BYTES`` (and one message) wait here while a write is under way; then nobody listens, and the server
-  below makes the client wait.
+  below makes the client wait. Where many bodies arrive at once, each gathers and waits for less (``BUDGET_BYTES``).
 * However a body ends, what came is written first. Cancellation is such an end.
 * Nothing is received before the first effect asks for it: servers answer ``Expect: 100-continue`` at that moment.
 """
@@ -13,8 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from tus_server import served
 from tus_server.bodies import SLICE_BYTES
 from tus_server.drivers import Runner, run_to_end
 from tus_server.effects import End, Receive, Received, StoreCall
@@ -28,6 +31,9 @@ logger = logging.getLogger(__name__)
 _GATHER_BYTES = 256 * 1024
 _WRITE_BYTES = 1024 * 1024
 _AHEAD_BYTES = 1024 * 1024
+#: What all bodies of a process may gather together before they write smaller pieces, down to the smallest.
+BUDGET_BYTES = 32 * 1024 * 1024
+_SMALLEST_SHARE = 32 * 1024
 #: Messages below this are copied together, so that a dripping client costs neither objects nor writes.
 _SMALL_BYTES = 16 * 1024
 #: Seconds of silence after which a body that is read into memory is given up.
@@ -72,11 +78,13 @@ class StreamedBody:
     Args:
         listen: The server's ``receive``.
         run: Where sinks may wait.
+        share: Says how many bytes this body may gather at this moment.
     """
 
-    def __init__(self, listen: Listen, run: Runner) -> None:
+    def __init__(self, listen: Listen, run: Runner, share: Callable[[], int] = lambda: BUDGET_BYTES) -> None:
         self._listen = listen
         self._run = run
+        self._share = share
         self._gathered = Gathered()
         self._listener: asyncio.Task[None] | None = None
         self._wanted = 0
@@ -88,27 +96,37 @@ class StreamedBody:
         #: How many bytes have come.
         self.count = 0
 
-    async def receive(self, effect: Receive) -> Received:
+    async def receive(self, effect: Receive) -> Callable[[], Received]:
         """Serve ``Receive``."""
         self._start()
         clock = asyncio.get_running_loop().time
         count, slice_ends = 0, clock() + SLICE_SECONDS
-        while count != effect.limit:
+        while True:
             room = SLICE_BYTES if effect.limit is None else effect.limit - count
-            await self._gather(min(_GATHER_BYTES, room), min(slice_ends, self._heard_at + effect.idle_timeout))
-            if self._gathered.size:
-                count += await self._write(effect.sink, min(_WRITE_BYTES, room))
-            if count == effect.limit:
-                break
-            quiet_for = clock() - self._heard_at
-            if not self._gathered.size:
-                if self.end is not None:
-                    return Received(count, self.end, quiet_for)
-                if quiet_for >= effect.idle_timeout:
-                    return Received(count, "idle", quiet_for)
-            if self.end is None and (count >= SLICE_BYTES or clock() >= slice_ends):
-                return Received(count, "slice", quiet_for)
-        return Received(count, "limit")
+            wanted = min(_GATHER_BYTES, room, max(self._share(), _SMALLEST_SHARE))
+            await self._gather(wanted, min(slice_ends, self._heard_at + effect.idle_timeout))
+            pieces = self._gathered.take(min(_WRITE_BYTES, room))
+            count += sum(len(piece) for piece in pieces)
+            received = self._judge(effect, count, clock(), slice_ends)
+            if received is not None:
+                self._has_room.set()
+                return partial(_write_last, effect.sink, pieces, received)
+            if pieces:
+                await self._write(effect.sink, pieces)
+
+    def _judge(self, effect: Receive, count: int, now: float, slice_ends: float) -> Received | None:
+        """Say whether a ``Receive`` is over when what was gathered has been written."""
+        if count == effect.limit:
+            return Received(count, "limit")
+        quiet_for = now - self._heard_at
+        if not self._gathered.size:
+            if self.end is not None:
+                return Received(count, self.end, quiet_for)
+            if quiet_for >= effect.idle_timeout:
+                return Received(count, "idle", quiet_for)
+        if self.end is None and (count >= SLICE_BYTES or now >= slice_ends):
+            return Received(count, "slice", quiet_for)
+        return None
 
     async def read(self, limit: int) -> bytes:
         """Serve ``ReadBody``."""
@@ -122,6 +140,12 @@ class StreamedBody:
             raise Draining() if self.end == "draining" else BodyIncomplete()
         return b"".join(self._gathered.take(limit))
 
+    def vanish(self) -> None:
+        """End the body with what has come, including what the server holds already: nobody waits any more."""
+        if self.end is None and self._listener is not None and not self._listener.done():
+            self._put(*_left_behind(self._listen))
+        self._stop("vanished")
+
     def drain(self) -> None:
         """End the body because the server is going down; to be called in the loop's thread. What came is stored."""
         if self._listener is not None and not self._listener.done():
@@ -130,6 +154,8 @@ class StreamedBody:
 
     async def close(self) -> None:
         """Stop listening. What is gathered and was not taken is forgotten."""
+        if self.count:
+            served.count("messages")
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.wait([self._listener])
@@ -161,7 +187,8 @@ class StreamedBody:
                 return
             self._heard_at = clock()
             self._put(message.get("body") or b"", has_more=message.get("more_body", False))
-            if self._gathered.size >= max(_AHEAD_BYTES, self._wanted) and self.end is None:
+            ahead = min(_AHEAD_BYTES, max(self._share(), _SMALLEST_SHARE))
+            if self._gathered.size >= max(ahead, self._wanted) and self.end is None:
                 self._has_room.clear()
                 await self._has_room.wait()
                 self._heard_at = clock()
@@ -199,17 +226,16 @@ class StreamedBody:
         if self._listener is not None and not self._listener.done():
             self._put(*_left_behind(self._listen))
 
-    async def _write(self, sink: Sink, count: int) -> int:
-        """Give gathered bytes to a sink, whatever happens to this task meanwhile; return how many."""
-        pieces = self._gathered.take(count)
+    async def _write(self, sink: Sink, pieces: list[memoryview]) -> None:
+        """Give bytes to a sink, whatever happens to this task meanwhile."""
         self._has_room.set()
-        await run_to_end(self._run, StoreCall(_write_all, sink, pieces), lambda: self._stop("vanished"))
-        return sum(len(piece) for piece in pieces)
+        await run_to_end(self._run, StoreCall(sink.write_all, pieces), self.vanish)
 
 
-def _write_all(sink: Sink, pieces: list[memoryview]) -> None:
-    for piece in pieces:
-        sink.write(piece)
+def _write_last(sink: Sink, pieces: list[memoryview], received: Received) -> Received:
+    if pieces:
+        sink.write_all(pieces)
+    return received
 
 
 def _left_behind(listen: Listen) -> tuple[bytes, bool]:

@@ -48,6 +48,7 @@ class UploadRecord:
         partials: The ids of the uploads that this one is made of, in order; empty for all others.
         max_size: The limit in bytes that a hook set for this upload; it matters while the length is deferred.
         facts: Whatever the hooks attached at creation. The engine carries it and never looks inside.
+        state: What the keeper of the records read along for the keeper of the manifests; nobody else looks inside.
     """
 
     id: str
@@ -61,6 +62,7 @@ class UploadRecord:
     partials: tuple[str, ...] = ()
     max_size: int | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
+    state: object = field(default=None, compare=False, repr=False)
 
     @property
     def is_partial(self) -> bool:

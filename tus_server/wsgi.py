@@ -52,7 +52,7 @@ class TusView:
     def __call__(self, request: HttpRequest, upload_id: str | None = None) -> HttpResponseBase:
         """Serve a request whose body can be read in this thread."""
         draining.install()
-        body = _open_body(request)
+        body = _open_body(request, self.engine.context.config.fast_path)
         try:
             return build_answer(drive(self.engine.handle(build_request(request, upload_id)), body))
         finally:
@@ -96,14 +96,14 @@ def _headers(request: HttpRequest) -> list[tuple[str, str]]:
     return headers
 
 
-def _open_body(request: HttpRequest) -> StreamBody | SocketBody:
+def _open_body(request: HttpRequest, fast_path: bool) -> StreamBody | SocketBody:
     length = request.META.get("CONTENT_LENGTH") or ""
     # Longer ones are refused by the engine; Python's int() would raise for some of them.
     declared = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
     if isinstance(request, WSGIRequest):
         if declared is None and not request.META.get("wsgi.input_terminated"):
             declared = 0
-        return open_body(request.environ, declared)
+        return open_body(request.environ, declared, fast_path=fast_path)
     return StreamBody(request, declared)
 
 

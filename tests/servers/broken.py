@@ -188,14 +188,17 @@ class _BoundlessStore(UploadStore, DefersLength):
         upload = self._store.load(record)
         return replace(upload, record=replace(upload.record, length=None))
 
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
-        return self._store.open_sink(upload, offset)
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
+        return self._store.open_sink(upload, offset, expected)
 
     def finish(self, upload: Upload, now: datetime) -> Upload:
         return self._store.finish(upload, now)
 
     def sync(self, upload: Upload) -> None:
         self._store.sync(upload)
+
+    def read(self, upload: Upload, start: int, count: int) -> bytes:
+        return self._store.read(upload, start, count)
 
     def declare_length(self, upload: Upload, length: int) -> Upload:
         return upload

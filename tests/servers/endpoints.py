@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -66,14 +67,17 @@ class PlainStore(UploadStore):
     def load(self, record: UploadRecord) -> Upload:
         return self._store.load(record)
 
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
-        return self._store.open_sink(upload, offset)
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
+        return self._store.open_sink(upload, offset, expected)
 
     def finish(self, upload: Upload, now: datetime) -> Upload:
         return self._store.finish(upload, now)
 
     def sync(self, upload: Upload) -> None:
         self._store.sync(upload)
+
+    def read(self, upload: Upload, start: int, count: int) -> bytes:
+        return self._store.read(upload, start, count)
 
 
 class BrokenStore(PlainStore):
@@ -100,6 +104,9 @@ def build_engines() -> dict[str, Engine]:
     directory: Path = settings.DIRECTORY
     finished = LoggingHooks(directory / "finished.log")
 
+    def config(**limits: Any) -> TusConfig:
+        return TusConfig(**limits, fast_path=settings.FAST_PATH != "off")
+
     def store(name: str) -> FilesystemStore:
         return FilesystemStore(directory / "files" / name, durability=settings.DURABILITY)
 
@@ -107,21 +114,21 @@ def build_engines() -> dict[str, Engine]:
         return FileLocker(directory / "locks" / name)
 
     return {
-        "files": Engine(store("files"), locker("files"), hooks=finished),
-        "limited": Engine(store("limited"), locker("limited"), hooks=finished, config=TusConfig(max_size=1000)),
+        "files": Engine(store("files"), locker("files"), hooks=finished, config=config()),
+        "limited": Engine(store("limited"), locker("limited"), hooks=finished, config=config(max_size=1000)),
         "clocked": Engine(
             store("clocked"),
             locker("clocked"),
             hooks=finished,
-            config=TusConfig(lifetime=timedelta(hours=1)),
+            config=config(lifetime=timedelta(hours=1)),
             clock=_moved_clock(directory / "clock"),
         ),
-        "eternal": Engine(store("eternal"), locker("eternal"), hooks=finished, config=TusConfig(lifetime=None)),
-        "impatient": Engine(
-            store("impatient"), locker("impatient"), hooks=finished, config=TusConfig(idle_timeout=0.5)
+        "eternal": Engine(store("eternal"), locker("eternal"), hooks=finished, config=config(lifetime=None)),
+        "impatient": Engine(store("impatient"), locker("impatient"), hooks=finished, config=config(idle_timeout=0.5)),
+        "guarded": Engine(
+            store("guarded"), locker("guarded"), hooks=GuardingHooks(directory / "finished.log"), config=config()
         ),
-        "guarded": Engine(store("guarded"), locker("guarded"), hooks=GuardingHooks(directory / "finished.log")),
-        "plain": Engine(PlainStore(store("plain")), locker("plain"), hooks=finished),
-        "broken": Engine(BrokenStore(store("broken")), locker("broken")),
+        "plain": Engine(PlainStore(store("plain")), locker("plain"), hooks=finished, config=config()),
+        "broken": Engine(BrokenStore(store("broken")), locker("broken"), config=config()),
         **{name: BrokenEngine(name, store(name), locker(name), hooks=finished) for name in MISTAKES},
     }

@@ -1,11 +1,22 @@
 """Settings of a tiny site that serves ``tus_server`` alone, without ``async_uploads``; see ``endpoints``."""
 
+import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 DIRECTORY = Path(os.environ["TEST_SERVER_DIRECTORY"])
 #: ``none`` for tests that move gigabytes and ask for something else.
 DURABILITY = os.environ.get("TEST_SERVER_DURABILITY", "data")
+
+#: ``on``; ``socket``: the kernel cannot splice; ``off``: bodies are read from ``wsgi.input``.
+FAST_PATH = os.environ.get("TEST_SERVER_FAST_PATH", "on")
+if FAST_PATH == "socket":
+
+    def _cannot(*args: object, **kwargs: object) -> NoReturn:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    os.splice = _cannot  # type: ignore[assignment]  # for this process, whose tests want to see the way around it
 
 SECRET_KEY = "for tests only"
 DEBUG = False

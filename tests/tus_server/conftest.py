@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("tus_server.testing.conformance")
-
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "checklist(*ids): the items of the tus checklist that a test covers")

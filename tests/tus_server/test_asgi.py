@@ -21,7 +21,9 @@ from django.urls import path
 from pytest_django.fixtures import Settings
 
 from tests.tus_server.wires import Answer, Wire, run_timeless, until
+from tus_server import served
 from tus_server.asgi import UploadHandler, get_asgi_application
+from tus_server.checksums import build_checksum, new_digest
 from tus_server.config import TusConfig
 from tus_server.engine import Engine
 from tus_server.errors import BodyIdle, BodyIncomplete
@@ -45,8 +47,8 @@ class SlowableStore(MemoryStore):
         self.may_write.set()
         self.writes: list[int] = []
 
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
-        sink = super().open_sink(upload, offset)
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
+        sink = super().open_sink(upload, offset, expected)
         write = sink.write
 
         def held(data: memoryview) -> None:
@@ -187,9 +189,11 @@ def test_a_body_in_pieces_is_stored_in_order(app: UploadHandler, pieces: list[by
             wire.feed(piece, more=number < len(pieces))
         return await wire.answer()
 
+    before = served.BODIES["messages"]
     answer = run_timeless(play())
     assert (answer.status, answer.header("Upload-Offset")) == (204, "10")
-    assert store.read(upload_id) == b"0123456789"
+    assert served.BODIES["messages"] == before + 1
+    assert store.content(upload_id) == b"0123456789"
     assert is_free(upload_id)
 
 
@@ -216,7 +220,7 @@ def test_cut_at_any_message_everything_that_came_is_kept(
         upload_id = new_upload(None if length is None else 10)
         run_timeless(play(upload_id, count))
         came = b"".join(pieces[:count])
-        assert store.read(upload_id) == came
+        assert store.content(upload_id) == came
         assert is_free(upload_id)
         assert store.get(upload_id).is_finished is (length == len(came))
 
@@ -242,7 +246,7 @@ def test_a_cancellation_stores_what_the_listener_holds(app: UploadHandler, when:
             await wire.end()
 
     asyncio.run(play())
-    body = store.read(upload_id)
+    body = store.content(upload_id)
     assert body.lstrip(b"a") == b"b" * 1000 + b"c" * 1000
     assert is_free(upload_id)
 
@@ -256,7 +260,7 @@ def test_a_loop_that_closes_stores_what_came(app: UploadHandler) -> None:
         await until(lambda: wire.is_empty and wire.asked > 1)
 
     asyncio.run(play())
-    assert store.read(upload_id) == b"01234"
+    assert store.content(upload_id) == b"01234"
     assert is_free(upload_id)
 
 
@@ -279,7 +283,7 @@ def test_what_uvicorn_holds_of_a_vanished_client_is_kept(app: UploadHandler, has
         await app(patch(app, upload_id).scope, cycle.receive, lambda message: asyncio.sleep(0))
 
     run_timeless(play())
-    assert store.read(upload_id) == b"0123456789"[: 10 if is_finished else 9]
+    assert store.content(upload_id) == b"0123456789"[: 10 if is_finished else 9]
     assert store.get(upload_id).is_finished is is_finished
 
 
@@ -304,7 +308,7 @@ def test_an_error_of_the_server_is_a_cut(app: UploadHandler) -> None:
         assert sent == []
 
     run_timeless(play())
-    assert store.read(upload_id) == b"01234"
+    assert store.content(upload_id) == b"01234"
     assert is_free(upload_id)
 
 
@@ -325,7 +329,53 @@ def test_large_bodies_are_written_in_large_pieces_and_memory_is_bounded(app: Upl
         return await wire.answer()
 
     assert asyncio.run(play()).header("Upload-Offset") == str(16 * MIB)
-    assert store.read(upload_id) == bytes(16 * MIB)
+    assert store.content(upload_id) == bytes(16 * MIB)
+
+
+def test_a_digest_is_computed_where_sinks_may_wait(app: UploadHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload_id, body, seen = new_upload(4 * MIB), bytes(range(256)) * (16 * KIB), []
+
+    class Noting:
+        def __init__(self, algorithm: str) -> None:
+            self._digest = new_digest(algorithm)
+
+        def update(self, data: memoryview) -> None:
+            seen.append(threading.current_thread().name[:3])
+            self._digest.update(data)
+
+        def digest(self) -> bytes:
+            return self._digest.digest()
+
+    monkeypatch.setattr("tus_server.protocol.verifying.new_digest", Noting)
+
+    async def play() -> Answer:
+        headers = {**patch_headers(len(body)), "Upload-Checksum": build_checksum("sha256", body)}
+        wire = Wire(app, "PATCH", f"/files/{upload_id}", headers)
+        for start in range(0, len(body), 64 * KIB):
+            wire.feed(body[start : start + 64 * KIB], more=start + 64 * KIB < len(body))
+        return await wire.answer()
+
+    assert asyncio.run(play()).status == 204
+    assert store.content(upload_id) == body
+    assert set(seen) == {"tus"}
+
+
+def test_many_bodies_at_once_gather_less_each(app: UploadHandler) -> None:
+    """32 KiB each at the least; one alone is written in pieces of 256 KiB and more."""
+    upload_ids = [new_upload(None) for _ in range(600)]
+
+    async def play() -> None:
+        wires = [patch(app, upload_id) for upload_id in upload_ids]
+        await until(lambda: all(wire.asked for wire in wires))
+        store.writes.clear()
+        wires[0].feed(bytes(64 * KIB))
+        await until(lambda: store.writes)
+        assert store.content(upload_ids[0]) == bytes(64 * KIB)
+        for wire in wires:
+            wire.feed(more=False)
+        assert {(await wire.answer()).status for wire in wires} == {204}
+
+    asyncio.run(play())
 
 
 def test_a_slow_client_is_stored_within_a_second(app: UploadHandler) -> None:
@@ -337,12 +387,12 @@ def test_a_slow_client_is_stored_within_a_second(app: UploadHandler) -> None:
             wire.feed(b"x")
             await asyncio.sleep(0.1)
             # What came more than a second ago is stored.
-            assert len(store.read(upload_id)) >= number - 11
+            assert len(store.content(upload_id)) >= number - 11
         wire.feed(more=False)
         assert (await wire.answer()).status == 204
 
     run_timeless(play())
-    assert store.read(upload_id) == b"x" * 50
+    assert store.content(upload_id) == b"x" * 50
     assert len(store.writes) <= 15
 
 
@@ -358,7 +408,7 @@ def test_a_silent_client_is_ended_after_the_idle_timeout(app: UploadHandler) -> 
     answer, seconds = run_timeless(play())
     assert answer.status == BodyIdle.status
     assert 30 <= seconds <= 33
-    assert store.read(upload_id) == b"01234"
+    assert store.content(upload_id) == b"01234"
     assert is_free(upload_id)
 
 
@@ -390,7 +440,7 @@ def test_a_creation_may_bring_its_bytes(app: UploadHandler) -> None:
 
     answer = run_timeless(play())
     assert (answer.status, answer.header("Upload-Offset"), answer.header("Content-Length")) == (201, "10", "0")
-    assert store.read((answer.header("Location") or "").rpartition("/")[2]) == b"0123456789"
+    assert store.content((answer.header("Location") or "").rpartition("/")[2]) == b"0123456789"
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"", 201), (b"x", 415)])
@@ -609,14 +659,14 @@ def test_middleware_may_refuse(build: Callable[..., UploadHandler], middleware: 
     answer = send_all(app, lambda: patch(app, upload_id, 10))
     assert (answer.status, answer.header("Connection")) == (403, "close")
     assert body is None or answer.body == body
-    assert store.read(upload_id) == b""
+    assert store.content(upload_id) == b""
     assert is_free(upload_id)
 
 
 def test_middleware_may_ask_twice(build: Callable[..., UploadHandler]) -> None:
     app, upload_id = build(AskTwice), new_upload()
     assert send_all(app, lambda: patch(app, upload_id, 10)).status == 204
-    assert store.read(upload_id) == b"0123456789"
+    assert store.content(upload_id) == b"0123456789"
     assert is_free(upload_id)
 
 
@@ -734,7 +784,7 @@ def test_a_route_that_shows_only_behind_the_middleware_is_served_and_logged_once
     app = build(RouteElsewhere)
     for upload_id in (new_upload(), new_upload()):
         assert send_all(app, partial(patch, app, upload_id, 10, prefix="/late/")).status == 204
-        assert store.read(upload_id) == b"0123456789"
+        assert store.content(upload_id) == b"0123456789"
     assert caplog.text.count("upload_paths") == 1
 
 
@@ -750,7 +800,7 @@ def test_a_named_prefix_needs_no_look_at_the_routes(
         await wire.end()
 
     run_timeless(play())
-    assert store.read(upload_id) == b"01234"
+    assert store.content(upload_id) == b"01234"
     assert "upload_paths" not in caplog.text
 
 
@@ -758,7 +808,7 @@ def test_a_route_that_only_seemed_ours_gets_its_body(build: Callable[..., Upload
     app, upload_id = build(RouteElsewhere), new_upload()
     answer = send_all(app, lambda: patch(app, upload_id, 10))
     assert (answer.status, answer.body, answer.header("Connection")) == (200, b"0123456789", None)
-    assert store.read(upload_id) == b""
+    assert store.content(upload_id) == b""
 
 
 def test_a_client_that_leaves_a_route_that_only_seemed_ours(build: Callable[..., UploadHandler]) -> None:
@@ -840,7 +890,7 @@ def test_a_server_that_drains_ends_bodies_and_keeps_what_came(app: UploadHandler
         wire.vanish()
         answer = await wire.answer()
         assert (answer.status, answer.header("Retry-After") is not None) == (503, True)
-        assert store.read(first) == b"01234"
+        assert store.content(first) == b"01234"
         late = patch(app, second, 10)
         late.vanish()
         assert (await late.answer()).status == 503

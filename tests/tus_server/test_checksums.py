@@ -139,7 +139,7 @@ class Endpoint:
 
     def stored(self, upload_id: str) -> bytes:
         if isinstance(self.store, MemoryStore):
-            return self.store.read(upload_id)
+            return self.store.content(upload_id)
         return (self.store.directory / upload_id).read_bytes()
 
     def count(self) -> int:
@@ -418,8 +418,8 @@ def test_the_copy_is_made_in_bounded_calls(endpoint: Endpoint, monkeypatch: pyte
 class FailingStore(MemoryStore):
     """A store whose sink fails after the first megabyte."""
 
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
-        sink = super().open_sink(upload, offset)
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
+        sink = super().open_sink(upload, offset, expected)
         write, written = sink.write, [0]
 
         def fail_later(data: memoryview) -> None:

@@ -85,7 +85,7 @@ def site(store: UploadStore) -> Site:
 
 def read(store: UploadStore, upload_id: str) -> bytes:
     if isinstance(store, MemoryStore):
-        return store.read(upload_id)
+        return store.content(upload_id)
     assert isinstance(store, FilesystemStore)
     return (store.directory / upload_id).read_bytes()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,11 +44,14 @@ class FakeBody:
 
 
 class FakeAsyncBody(FakeBody):
-    async def receive(self, effect: Receive) -> Received:  # type: ignore[override]
-        return super().receive(effect)
+    async def receive(self, effect: Receive) -> Callable[[], Received]:  # type: ignore[override]
+        return partial(super().receive, effect)
 
     async def read(self, limit: int) -> bytes:  # type: ignore[override]
         return super().read(limit)
+
+    def vanish(self) -> None:
+        raise AssertionError("nobody cancels here")
 
 
 class SilentBody:
@@ -54,22 +59,24 @@ class SilentBody:
 
     def __init__(self) -> None:
         self.is_asked = asyncio.Event()
+        self.has_vanished = asyncio.Event()
 
-    async def receive(self, effect: Receive) -> Received:
-        self.is_asked.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            return Received(5, "vanished")
-        raise AssertionError
+    async def receive(self, effect: Receive) -> Callable[[], Received]:
+        count = 0 if self.has_vanished.is_set() else 5
+        await self._wait()
+        return partial(Received, count, "vanished")
 
     async def read(self, limit: int) -> bytes:
+        await self._wait()
+        raise BodyIncomplete
+
+    def vanish(self) -> None:
+        self.has_vanished.set()
+
+    async def _wait(self) -> None:
         self.is_asked.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            raise BodyIncomplete from None
-        raise AssertionError
+        with suppress(asyncio.CancelledError):
+            await self.has_vanished.wait()
 
 
 async def run_here(call: Call) -> Any:

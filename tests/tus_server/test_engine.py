@@ -109,7 +109,7 @@ def test_an_upload_from_creation_to_its_last_byte(engine: Engine, store: MemoryS
     assert (last.status, last.header("Upload-Offset")) == (204, "10")
     assert last.header("Async-Upload-Key") == "key"
     assert last.header("Upload-Expires") is None
-    assert store.read(upload_id) == b"helloworld"
+    assert store.content(upload_id) == b"helloworld"
     assert hooks.seen == ["pre_create", "pre_finish", "post_finish"]
 
 
@@ -125,7 +125,7 @@ def test_a_cut_body_keeps_what_arrived_and_may_be_tried_again(
     assert (response.status, code(response), response.header("Retry-After")) == (503, reason, "1")
     assert offset(engine, upload_id) == "3"
     assert patch(engine, upload_id, 3, b"defghij").status == 204
-    assert store.read(upload_id) == b"abcdefghij"
+    assert store.content(upload_id) == b"abcdefghij"
 
 
 def test_a_body_of_unknown_length_finishes_the_upload_only_at_its_end(
@@ -136,7 +136,7 @@ def test_a_body_of_unknown_length_finishes_the_upload_only_at_its_end(
     assert offset(engine, upload_id) == "9"
     assert "post_finish" not in hooks.seen
     assert patch(engine, upload_id, 9, ScriptedBody([b"d"])).status == 204
-    assert store.read(upload_id) == b"helloworld"
+    assert store.content(upload_id) == b"helloworld"
     assert hooks.seen.count("post_finish") == 1
 
 
@@ -149,7 +149,7 @@ def test_a_body_that_is_too_long_is_refused_and_its_last_piece_dropped(
     upload_id = create(engine)
     response = patch(engine, upload_id, 0, ScriptedBody(pieces))
     assert (response.status, code(response)) == (413, "too_large")
-    assert store.read(upload_id) == kept
+    assert store.content(upload_id) == kept
     assert "post_finish" not in hooks.seen
 
 

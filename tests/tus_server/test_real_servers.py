@@ -5,9 +5,11 @@ The rest of the protocol is the conformance suite's, which runs over one server 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -16,18 +18,34 @@ from typing import Literal
 
 import pytest
 
-from tests.servers import RunningServer
+from tests.servers import Kind, RunningServer
 from tests.tus_server.conformance.client import NoAnswer, TusClient, at_once, pattern
+from tus_server.checksums import build_checksum
 
 pytestmark = pytest.mark.e2e
 
-KINDS = ["gthread", "sync", "uvicorn", "uvicorn-2"]
+#: A server, and its way of getting at bodies.
+KINDS: dict[str, tuple[Kind, str]] = {
+    "gthread": ("gthread", "on"),
+    "gthread-socket": ("gthread", "socket"),
+    "gthread-stream": ("gthread", "off"),
+    "sync": ("sync", "on"),
+    "uvicorn": ("uvicorn", "on"),
+    "uvicorn-2": ("uvicorn-2", "on"),
+}
+WAYS = {"gthread": "splice", "gthread-socket": "socket", "gthread-stream": "stream", "uvicorn": "messages"}
 CONTENT = pattern(3_000_017)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+#: ``wsgi.input`` cannot look around while a read waits (conformance.NOT_PORTABLE); its cuts are the suite's.
+LOOKING_AROUND = [kind for kind in KINDS if kind != "gthread-stream"]
+
+
+@pytest.fixture(scope="module", params=LOOKING_AROUND)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(request.param, tmp_path_factory.mktemp(request.param)) as server:
+    kind, fast_path = KINDS[request.param]
+    directory = tmp_path_factory.mktemp(request.param)
+    with RunningServer(kind, directory, env={"TEST_SERVER_FAST_PATH": fast_path}) as server:
         yield server
 
 
@@ -42,6 +60,28 @@ def test_an_upload_is_stored_whole(tus: TusClient) -> None:
         answer = tus.patch(url, 0, body)
         assert (answer.status, answer.offset) == (204, len(CONTENT))
         assert tus.stored_bytes(url) == CONTENT
+
+
+@pytest.mark.parametrize(("kind", "way"), WAYS.items())
+def test_a_body_comes_the_way_it_should(tmp_path: Path, kind: str, way: str) -> None:
+    """Only the whole body of a request that needs no look at its bytes is spliced; see ``test_splicing`` for TLS."""
+    base, fast_path = KINDS[kind]
+    with RunningServer(base, tmp_path, env={"TEST_SERVER_FAST_PATH": fast_path}) as server:
+        tus = TusClient(server.address, server.directory)
+        url = tus.create(len(CONTENT))
+        assert tus.patch(url, 0, CONTENT).status == 204
+        assert served_by(server) == {way: 1}
+        if kind == "gthread":
+            checksum = {"Upload-Checksum": build_checksum("sha1", CONTENT)}
+            assert tus.patch(tus.create(len(CONTENT)), 0, CONTENT, headers=checksum).status == 204
+            assert tus.patch(tus.create(len(CONTENT)), 0, iter([CONTENT])).status == 204
+            assert served_by(server) == {"splice": 1, "socket": 1, "stream": 1}
+
+
+def served_by(server: RunningServer) -> dict[str, int]:
+    with urllib.request.urlopen(f"{server.url}/served/") as answer:
+        ways: dict[str, int] = json.load(answer)
+    return ways
 
 
 @pytest.mark.parametrize("count", [0, 1, 65536, 1_500_000, len(CONTENT) - 1])

@@ -33,17 +33,20 @@ class FileLocker(Locker):
             self._directory.mkdir(parents=True, exist_ok=True)
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                is_taken = False
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Whoever held the lock may have removed the file between our open and our flock: lock the new one.
+                    if _is_open_at(descriptor, path):
+                        wanted = self._path(upload_id, "wanted")
+                        wanted.unlink(missing_ok=True)
+                        is_taken = True
+                        return FileLease(descriptor, path, wanted)
                 except BlockingIOError:
-                    os.close(descriptor)
                     return None
-                # Whoever held the lock may have removed the file between our open and our flock: then lock the new one.
-                if _is_open_at(descriptor, path):
-                    wanted = self._path(upload_id, "wanted")
-                    wanted.unlink(missing_ok=True)
-                    return FileLease(descriptor, path, wanted)
-                os.close(descriptor)
+                finally:
+                    if not is_taken:
+                        os.close(descriptor)
         except OSError as error:
             raise StoreUnavailable("The lock directory cannot be used right now.") from error
 
@@ -51,8 +54,8 @@ class FileLocker(Locker):
         """See ``Locker``."""
         path = self._path(upload_id, "wanted")
         try:
-            if wanted == "terminate" or not path.exists():
-                path.write_text(wanted, encoding="ascii")
+            with suppress(FileExistsError), path.open("w" if wanted == "terminate" else "x", encoding="ascii") as file:
+                file.write(wanted)
         except OSError as error:
             raise StoreUnavailable("The lock directory cannot be used right now.") from error
 

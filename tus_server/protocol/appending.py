@@ -44,7 +44,7 @@ def append_body(context: Context, upload: Upload, body: Body, lease: Lease | Non
     """
     limit = upload.length if upload.length is not None else size_limit(context, upload.record)
     room = None if limit is None else limit - upload.offset
-    sink = yield from open_sink(context, upload, upload.offset)
+    sink = yield from open_sink(context, upload, body.content_length)
     end, offset = yield from receive(sink, body, room, must_let_go(lease))
     if end == "finished":
         return (yield from _advance(context, upload, offset))
@@ -60,7 +60,7 @@ def append_verified(context: Context, upload: Upload, aside: VerifyingSink) -> S
         OffsetConflict: The upload stands elsewhere by now; nothing was appended.
         StorageFull, StoreUnavailable: The store failed; some of the body may have been kept, all of it verified.
     """
-    sink = yield from open_sink(context, upload, upload.offset)
+    sink = yield from open_sink(context, upload, aside.size)
     offset = yield from pour(aside, sink)
     return (yield from _advance(context, upload, offset))
 

@@ -51,9 +51,9 @@ def patiently(call: StoreCall) -> Steps[object]:
     return (yield call)
 
 
-def open_sink(context: Context, upload: Upload, offset: int) -> Steps[Sink]:
-    """Open an upload for appending; see ``UploadStore.open_sink`` and ``patiently``."""
-    sink = yield from patiently(StoreCall(context.store.open_sink, upload, offset))
+def open_sink(context: Context, upload: Upload, expected: int | None) -> Steps[Sink]:
+    """Open an upload for appending at its offset; see ``UploadStore.open_sink`` and ``patiently``."""
+    sink = yield from patiently(StoreCall(context.store.open_sink, upload, upload.offset, expected))
     assert isinstance(sink, Sink)
     return sink
 

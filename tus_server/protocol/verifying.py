@@ -37,9 +37,13 @@ class VerifyingSink(Sink):
         checksum: The digest that the body must have.
         directory: Where the file lies that takes what is too much for memory. It has no name there, so that it is gone
             with its process. The system's directory for temporary files when ``None``.
+
+    Attributes:
+        size: How many bytes came.
     """
 
     def __init__(self, checksum: Checksum, directory: Path | None) -> None:
+        self.size = 0
         self._checksum = checksum
         self._digest = new_digest(checksum.algorithm)
         # Closed by settle, which every caller owes.
@@ -54,6 +58,7 @@ class VerifyingSink(Sink):
         with _translated():
             self._file.write(data)
         self._digest.update(data)
+        self.size += len(data)
 
     def verify(self) -> None:
         """Compare the digest of all that came, and make ready to pour.

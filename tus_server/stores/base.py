@@ -102,11 +102,31 @@ class Sink(ABC):
             StoreUnavailable: The backend failed; some of ``data`` may have been kept.
         """
 
+    def write_all(self, pieces: Sequence[memoryview]) -> None:
+        """Append pieces that follow each other; see ``write``. A sink that can do so in one call overrides it."""
+        for piece in pieces:
+            self.write(piece)
+
     @abstractmethod
     def settle(self) -> int:
         """Leave all bytes written with the backend, let the upload go, and return its new offset in bytes.
 
         Called exactly once, also after a failed write; then it keeps what it can and returns that offset.
+        """
+
+
+class Splices(ABC):
+    """A sink that can take bytes out of a pipe inside the kernel (Linux)."""
+
+    @abstractmethod
+    def splice(self, pipe: int, count: int) -> bool:
+        """Append the next ``count`` bytes of a pipe that holds so many.
+
+        Returns:
+            Whether that was done inside the kernel; if not, it is not worth asking again.
+
+        Raises:
+            StorageFull, StoreUnavailable: As of ``Sink.write``; the rest of the bytes is still in the pipe.
         """
 
 
@@ -139,8 +159,11 @@ class UploadStore(ABC):
         """
 
     @abstractmethod
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
         """Open an upload for appending at ``offset``, fenced against every other writer until ``settle``.
+
+        Args:
+            expected: How many bytes the request says it brings; ``None`` if that is not known.
 
         Raises:
             Locked: Another writer is in; nothing was changed, the caller may wait and try again.
@@ -150,11 +173,19 @@ class UploadStore(ABC):
 
     @abstractmethod
     def finish(self, upload: Upload, now: datetime) -> Upload:
-        """Make a received upload durable and record it as finished. May be repeated; a repeat changes nothing."""
+        """Record a received and synced upload as finished. May be repeated; a repeat changes nothing."""
 
     @abstractmethod
     def sync(self, upload: Upload) -> None:
         """Make a received upload's bytes as durable as the store was told to. May be repeated."""
+
+    @abstractmethod
+    def read(self, upload: Upload, start: int, count: int) -> bytes:
+        """Return up to ``count`` bytes of a received and synced upload from ``start``, fewer only at its end.
+
+        Raises:
+            UploadGone: Its bytes are lost.
+        """
 
     def scratch_directory(self, record: UploadRecord) -> Path | None:
         """Return a directory with as much room as the store, for a body that waits until it was verified.

@@ -11,25 +11,24 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from tus_server.errors import BadRequest, Locked, OffsetConflict, StorageFull, StoreUnavailable, UploadGone
-from tus_server.stores.base import Concatenates, DefersLength, Expires, Records, Sink, Terminates, UploadStore
+from tus_server.stores.base import Concatenates, DefersLength, Expires, Records, Sink, Splices, Terminates, UploadStore
 from tus_server.stores.copying import copy_range
 from tus_server.stores.sidecars import FileRecords
+from tus_server.stores.syncing import Durability, directories, sync_path
 from tus_server.uploads import Upload, UploadRecord
-
-#: ``none``: the kernel writes when it likes. ``data``: synced before an upload is called finished. ``strict``: synced
-#: before each PATCH is acknowledged. Death of a process loses nothing at any level; this is about power loss.
-Durability: TypeAlias = Literal["none", "data", "strict"]
 
 #: How many bytes of a concatenation are copied in one call: a second or less on most disks.
 _COPY_BYTES = 256 * 1024 * 1024
+
+#: How many pieces one call writes; Linux takes 1024 (IOV_MAX).
+_PIECES = 512
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -66,7 +65,7 @@ class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
         directory_mode: int = 0o777,
     ) -> None:
         self.directory = Path(directory)
-        self.records = FileRecords(self.directory) if records is None else records
+        self.records = FileRecords(self.directory, durability) if records is None else records
         self.durability = durability
         self.file_mode = file_mode
         self.directory_mode = directory_mode
@@ -90,6 +89,8 @@ class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
         self.records.create(record)
         with translated():
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, self.file_mode))
+            if self.durability == "strict":
+                directories.sync_name(path, self.directory)
         return Upload(record, 0)
 
     def load(self, record: UploadRecord) -> Upload:
@@ -102,14 +103,14 @@ class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
             except FileNotFoundError:
                 raise UploadGone() from None
 
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
         """See ``UploadStore``."""
         descriptor = self._open_locked(upload)
         try:
             size = os.fstat(descriptor).st_size
             if size != offset:
                 raise OffsetConflict(size)
-            return FileSink(descriptor, offset, sync=self.durability == "strict")
+            return FileSink(descriptor, offset, sync=self.durability == "strict", length=upload.length)
         except BaseException:
             os.close(descriptor)
             raise
@@ -142,13 +143,20 @@ class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
         path = self.path(upload.record)
         with translated():
             try:
-                _sync_path(path, os.fdatasync)
+                sync_path(path, os.fdatasync)
+                directories.sync_name(path, self.directory)
             except FileNotFoundError:
                 raise UploadGone() from None
-            for directory in path.parents:
-                _sync_path(directory, os.fsync)
-                if directory == self.directory:
-                    break
+
+    def read(self, upload: Upload, start: int, count: int) -> bytes:
+        """See ``UploadStore``."""
+        with translated():
+            try:
+                with open(self.path(upload.record), "rb") as file:
+                    file.seek(start)
+                    return file.read(count)
+            except FileNotFoundError:
+                raise UploadGone() from None
 
     def scratch_directory(self, record: UploadRecord) -> Path:
         """See ``UploadStore``: where the data files live, on their own file system."""
@@ -158,7 +166,6 @@ class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
 
     def finish(self, upload: Upload, now: datetime) -> Upload:
         """See ``UploadStore``."""
-        self.sync(upload)
         return replace(upload, record=self.records.set_finished(upload.id, now))
 
     def terminate(self, upload: Upload) -> None:
@@ -225,17 +232,21 @@ class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
         return position + count
 
 
-class FileSink(Sink):
-    """Appends to one locked file; closing it frees the lock."""
+class FileSink(Sink, Splices):
+    """Appends to one locked file; closing it frees the lock.
 
-    def __init__(self, descriptor: int, offset: int, *, sync: bool) -> None:
+    Args:
+        descriptor: The file's.
+        offset: Where the next byte goes.
+        sync: Whether ``settle`` makes the bytes durable.
+        length: With how many bytes the upload is received: then ``UploadStore.sync`` follows, and ``settle`` need not.
+    """
+
+    def __init__(self, descriptor: int, offset: int, *, sync: bool, length: int | None) -> None:
         self._descriptor = descriptor
         self._position = offset
         self._sync = sync
-
-    def fileno(self) -> int:
-        """Return the descriptor of the data file, for shells that move bytes into it themselves."""
-        return self._descriptor
+        self._length = length
 
     def write(self, data: memoryview) -> None:
         """See ``Sink``."""
@@ -245,20 +256,51 @@ class FileSink(Sink):
                 self._position += written
                 data = data[written:]
 
+    def write_all(self, pieces: Sequence[memoryview]) -> None:
+        """See ``Sink``: one call of the system for usual numbers of pieces."""
+        with translated():
+            for start in range(0, len(pieces), _PIECES):
+                vector = list(pieces[start : start + _PIECES])
+                while vector:
+                    written = os.pwritev(self._descriptor, vector, self._position)
+                    self._position += written
+                    vector = _behind(vector, written)
+
+    def splice(self, pipe: int, count: int) -> bool:
+        """See ``Splices``."""
+        with translated():
+            while count:
+                try:
+                    moved = os.splice(pipe, self._descriptor, count, offset_dst=self._position)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    # This file system cannot do it.
+                    while count:
+                        data = os.read(pipe, count)
+                        self.write(memoryview(data))
+                        count -= len(data)
+                    return False
+                self._position += moved
+                count -= moved
+        return True
+
     def settle(self) -> int:
         """See ``Sink``."""
         try:
             with translated():
-                if self._sync:
+                size = os.fstat(self._descriptor).st_size
+                if self._sync and size != self._length:
                     os.fdatasync(self._descriptor)
-                return os.fstat(self._descriptor).st_size
+                return size
         finally:
             os.close(self._descriptor)
 
 
-def _sync_path(path: Path, sync: Callable[[int], None]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
+def _behind(pieces: list[memoryview], count: int) -> list[memoryview]:
+    """Return what follows the first ``count`` bytes of some pieces."""
+    for number, piece in enumerate(pieces):
+        if count < len(piece):
+            return [piece[count:], *pieces[number + 1 :]]
+        count -= len(piece)
+    return []

@@ -8,7 +8,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from tus_server.errors import Locked, OffsetConflict, UploadGone, UploadNotFound
-from tus_server.stores.base import Concatenates, DefersLength, Expires, ReplacedRecords, Sink, Terminates, UploadStore
+from tus_server.stores.base import (
+    Concatenates,
+    DefersLength,
+    Expires,
+    Records,
+    ReplacedRecords,
+    Sink,
+    Terminates,
+    UploadStore,
+)
 from tus_server.uploads import Upload, UploadRecord
 
 
@@ -55,7 +64,7 @@ class MemoryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
     """Uploads in byte arrays of this process; gone with it."""
 
     def __init__(self) -> None:
-        self.records = MemoryRecords()
+        self.records: Records = MemoryRecords()
         self._data: dict[str, bytearray] = {}
         self._writers: dict[str, threading.Lock] = {}
 
@@ -73,7 +82,7 @@ class MemoryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
             raise UploadGone()
         return Upload(record, len(data))
 
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
         """See ``UploadStore``."""
         lock, data = self._writers.get(upload.id), self._data.get(upload.id)
         if lock is None or data is None:
@@ -87,6 +96,10 @@ class MemoryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
 
     def sync(self, upload: Upload) -> None:
         """See ``UploadStore``: memory is as durable as it gets."""
+
+    def read(self, upload: Upload, start: int, count: int) -> bytes:
+        """See ``UploadStore``."""
+        return bytes(self.content(upload.id)[start : start + count])
 
     def finish(self, upload: Upload, now: datetime) -> Upload:
         """See ``UploadStore``."""
@@ -111,8 +124,8 @@ class MemoryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
         return replace(upload, record=replace(upload.record, expires_at=expires_at))
 
     def expired(self, now: datetime, limit: int) -> list[Upload]:
-        """See ``Expires``."""
-        return [self.load(record) for record in self.records.expired(now, limit)]
+        """See ``Expires``. Uploads whose bytes are gone count too, with offset 0, so that they can be terminated."""
+        return [Upload(record, len(self._data.get(record.id, b""))) for record in self.records.expired(now, limit)]
 
     def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
         """See ``Concatenates``. All of it at once: memory is quick."""
@@ -125,9 +138,12 @@ class MemoryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
         sink.write(memoryview(content)[final.offset :])
         return Upload(record, sink.settle())
 
-    def read(self, upload_id: str) -> bytes:
-        """Return the bytes of an upload, for tests."""
-        return bytes(self._data[upload_id])
+    def content(self, upload_id: str) -> bytes:
+        """Return the bytes of an upload."""
+        try:
+            return bytes(self._data[upload_id])
+        except KeyError:
+            raise UploadGone() from None
 
 
 class MemorySink(Sink):

@@ -1,7 +1,7 @@
 """Records as small JSON files beside the data, for an endpoint without a database.
 
 A record is replaced by writing a new file and renaming it over the old one, so a reader sees the old or the new record
-and never half of one. The format carries a version.
+and never half of one. The format carries a version. An expiry that moved on since is the file's time of modification.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tus_server.errors import StoreUnavailable, UploadNotFound
 from tus_server.stores.base import ReplacedRecords
+from tus_server.stores.syncing import Durability, directories
 from tus_server.uploads import UploadRecord, is_upload_id
 
 FORMAT = 1
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FileRecords(ReplacedRecords):
@@ -27,10 +31,13 @@ class FileRecords(ReplacedRecords):
 
     Args:
         directory: Where the files live; created when needed.
+        durability: ``data``: a record is synced when its upload is finished; ``strict``: when it is made or changed;
+            ``none``: never.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, durability: Durability = "none") -> None:
         self._directory = directory
+        self._durability = durability
 
     def _path(self, upload_id: str) -> Path:
         if not is_upload_id(upload_id):
@@ -39,13 +46,35 @@ class FileRecords(ReplacedRecords):
 
     def create(self, record: UploadRecord) -> None:
         """See ``Records``."""
+        self._replace(record)
+
+    def touch(self, upload_id: str, now: datetime, expires_at: datetime | None) -> None:
+        """See ``Records``. A later expiry is kept as the file's time: nothing is written that could be half there."""
+        record = self.get(upload_id)
+        if record.expires_at is None or expires_at is None or expires_at < record.expires_at:
+            self._change(upload_id, lambda before: replace(before, expires_at=expires_at))
+            return
+        with _unavailable():
+            _set_time(self._path(upload_id), expires_at)
+
+    def _replace(self, record: UploadRecord) -> None:
+        """Put a record in the place of the one before."""
+        is_lasting = self._durability == "strict" or (self._durability == "data" and record.finished_at is not None)
         with _unavailable():
             self._directory.mkdir(parents=True, exist_ok=True)
+            path = self._path(record.id)
             descriptor, temporary = tempfile.mkstemp(prefix=".record-", dir=self._directory)
             try:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     json.dump(_to_json(record), file)
-                os.replace(temporary, self._path(record.id))
+                    file.flush()
+                    if record.expires_at is not None:
+                        _set_time(file.fileno(), record.expires_at)
+                    if is_lasting:
+                        os.fdatasync(file.fileno())
+                os.replace(temporary, path)
+                if is_lasting:
+                    directories.sync_name(path, self._directory)
             except BaseException:
                 with suppress(FileNotFoundError):
                     os.unlink(temporary)
@@ -56,9 +85,18 @@ class FileRecords(ReplacedRecords):
         path = self._path(upload_id)
         with _unavailable():
             try:
-                return _from_json(json.loads(path.read_text(encoding="utf-8")))
+                with open(path, encoding="utf-8") as file:
+                    text, time_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
             except FileNotFoundError:
                 raise UploadNotFound() from None
+            if not text:
+                # Power was lost just after it was created.
+                raise UploadNotFound()
+            record = _from_json(json.loads(text))
+            if record.expires_at is None:
+                return record
+            # The file's time is younger where it was touched, and anything where the file was copied.
+            return replace(record, expires_at=max(record.expires_at, _to_moment(time_ns)))
 
     def _change(self, upload_id: str, change: Callable[[UploadRecord], UploadRecord]) -> UploadRecord:
         before = self.get(upload_id)
@@ -81,6 +119,16 @@ class FileRecords(ReplacedRecords):
                 if record.expires_at is not None and record.has_expired(now):
                     found.append((record.expires_at, record))
         return [record for _, record in sorted(found, key=lambda pair: pair[0])[:limit]]
+
+
+def _set_time(file: Path | int, moment: datetime) -> None:
+    """Set a file's time to a moment, to the microsecond; years before 1970 count as 1970."""
+    time_ns = max((moment - _EPOCH) // timedelta(microseconds=1), 0) * 1000
+    os.utime(file, ns=(time_ns, time_ns))
+
+
+def _to_moment(time_ns: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time_ns // 1000)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeAlias, TypeVar
@@ -26,15 +27,24 @@ class Faults:
         self.fired: list[tuple[str, When]] = []
         self._left: int | None = None
         self._when: When = "before"
-        self._error: Callable[[], Exception] = StoreUnavailable
+        self._error: Callable[[], BaseException] = StoreUnavailable
 
-    def arm(self, skip: int, when: When, error: Callable[[], Exception] = StoreUnavailable) -> None:
+    def arm(self, skip: int, when: When, error: Callable[[], BaseException] = StoreUnavailable) -> None:
         """Let one call fail: the next but ``skip``."""
         self._left, self._when, self._error = skip, when, error
 
     def disarm(self) -> None:
         """Let nothing fail any more."""
         self._left = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing fail, and count nothing, for a while: whoever only looks has no part in the play."""
+        left, self._left = self._left, None
+        try:
+            yield
+        finally:
+            self._left = left
 
     def call(self, name: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call, or fail if it is its turn."""
@@ -75,11 +85,11 @@ class FaultyStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
         """See ``UploadStore``."""
         return self.faults.call("load", self.store.load, record)
 
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
         """See ``UploadStore``."""
 
         # Whoever never got a sink cannot settle it, so a store that fails here has let go: there is no "after".
-        sink = self.store.open_sink(upload, offset)
+        sink = self.store.open_sink(upload, offset, expected)
         try:
             self.faults.call("open_sink", lambda: None)
         except BaseException:
@@ -91,6 +101,10 @@ class FaultyStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
     def sync(self, upload: Upload) -> None:
         """See ``UploadStore``."""
         self.faults.call("sync", self.store.sync, upload)
+
+    def read(self, upload: Upload, start: int, count: int) -> bytes:
+        """See ``UploadStore``."""
+        return self.faults.call("read", self.store.read, upload, start, count)
 
     def finish(self, upload: Upload, now: datetime) -> Upload:
         """See ``UploadStore``."""
@@ -125,10 +139,15 @@ class FaultyStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
         assert isinstance(self.store, Concatenates)
         return self.faults.call("concatenate", self.store.concatenate, final, partials)
 
-    def crash(self) -> None:
-        """Close the sinks that are open; what was written stays written."""
+    def crash(self, *, closes: bool = True) -> None:
+        """Let the process die that has sinks open: the kernel closes files, and what was written stays written.
+
+        Args:
+            closes: Whether there is anything that the kernel closes; else the sinks are just forgotten.
+        """
         for sink in self._open:
-            sink.close()
+            if closes:
+                sink.close()
         self._open.clear()
 
 

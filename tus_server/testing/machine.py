@@ -11,14 +11,16 @@ import random
 from datetime import timedelta
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tus_server.effects import HookCall
 from tus_server.errors import Locked, StoreUnavailable
 from tus_server.stores.base import Expires
 from tus_server.testing.faults import When
+from tus_server.testing.invariants import Invariants
+from tus_server.testing.known import Known, State
 from tus_server.testing.outcomes import Sent, expect
-from tus_server.testing.world import LIFETIME, MAX_SIZE, Known, State, World
+from tus_server.testing.world import LIFETIME, MAX_SIZE
 
 bodies = st.builds(
     Sent,
@@ -30,19 +32,25 @@ bodies = st.builds(
 )
 
 
-class UploadMachine(World, RuleBasedStateMachine):
+class UploadMachine(Invariants, RuleBasedStateMachine):
     """Subclass it, and give it ``open_store`` and ``stored_bytes``; run its ``TestCase``.
 
-    The store must have every ability: it terminates, defers lengths and expires.
+    The store must have every ability: it terminates, defers lengths, expires and concatenates.
     """
 
     # --- one request alone ------------------------------------------------------------------------------------
 
-    @rule(length=st.none() | st.integers(0, MAX_SIZE + 1), body=st.none() | bodies)
-    def create(self, length: int | None, body: Sent | None) -> None:
-        """POST, perhaps with the first bytes."""
+    @rule(
+        length=st.none() | st.integers(0, MAX_SIZE + 1),
+        body=st.none() | bodies,
+        is_partial=st.sampled_from((False, True)),
+    )
+    def create(self, length: int | None, body: Sent | None, is_partial: bool = False) -> None:
+        """POST, perhaps with the first bytes; perhaps of a part of uploads to come."""
         self.next_content = random.Random(len(self.uploads)).randbytes(3 * MAX_SIZE)
         headers = {"Upload-Defer-Length": "1"} if length is None else {"Upload-Length": str(length)}
+        if is_partial:
+            headers["Upload-Concat"] = "partial"
         before = set(self.uploads)
         flight = self.fly("POST", None, headers, 0, body)
         response = flight.run()
@@ -50,7 +58,7 @@ class UploadMachine(World, RuleBasedStateMachine):
         for known in created:
             known.sent = flight.delivered
             known.is_disturbed = bool(self.faults.fired)
-            known.is_hook_lost = ("finish", "after") in self.faults.fired
+            known.is_hook_lost = self.has_lost_a_hook()
         if self.faults.fired:
             self.set_all(created, "alive" if response.status == 201 else "unsure")
             return
@@ -69,6 +77,46 @@ class UploadMachine(World, RuleBasedStateMachine):
         else:
             assert outcome.allows(response.status), (outcome, response)
             self.set_all(created, "gone")
+
+    @rule(size=st.integers(0, 40))
+    def create_part(self, size: int) -> None:
+        """POST of a part of uploads to come, with all its bytes."""
+        self.create(size, Sent((size,) if size else ()), is_partial=True)
+
+    @precondition(lambda self: any(known.is_partial for known in self.uploads.values()))
+    @rule(
+        picks=st.lists(st.integers(0, 5), min_size=1, max_size=4),
+        is_strict=st.sampled_from((True, True, True, True, False)),
+        base=st.sampled_from(("/files/", "", "http://files.example/files/")),
+    )
+    def put_together(self, picks: list[int], is_strict: bool, base: str) -> None:
+        """POST of an upload that is made of others: in any order, one more than once, finished or not; or of others."""
+        offered = [known for known in self.uploads.values() if known.is_partial or not is_strict]
+        parts = [offered[-1 - pick % len(offered)] for pick in picks]
+        is_quiet = not any(self.is_busy(part) for part in parts)
+        is_certain = is_quiet and all(part.state == "gone" or self.must_live(part) for part in parts)
+        is_good = is_certain and all(part.is_partial and part.state == "alive" for part in parts)
+        before = set(self.uploads)
+        urls = " ".join(base + part.id for part in parts)
+        response = self.fly("POST", None, {"Upload-Concat": f"final;{urls}", "Host": "files.example"}).run()
+        for part in parts:
+            part.expires = (part.expires[0], self.now + LIFETIME)  # it may have been finished only now
+            part.is_disturbed = part.is_disturbed or bool(self.faults.fired)
+        created = [self.uploads[one] for one in self.uploads if one not in before]
+        for known in created:
+            assert known.parts == tuple(parts)
+            known.is_disturbed = bool(self.faults.fired)
+            known.is_hook_lost = self.has_lost_a_hook()
+        if response.status != 201:
+            assert self.faults.fired or not is_good or response.status == 413, response
+            self.set_all(created, "unsure" if self.faults.fired else "gone")
+            return
+        (known,) = created
+        assert self.faults.fired or is_good or not is_certain, response
+        assert response.header("Location") == f"/files/{known.id}"
+        is_put_together = all(self.load(part).is_finished for part in parts if self.exists(part))
+        assert (response.header("Upload-Offset") is not None) == self.load(known).is_finished
+        assert self.load(known).is_finished == is_put_together or not is_quiet
 
     @precondition(lambda self: self.uploads)
     @rule(
@@ -89,19 +137,42 @@ class UploadMachine(World, RuleBasedStateMachine):
     @rule(pick=st.integers(0, 5), is_chunked=st.booleans())
     def send_the_rest(self, pick: int, is_chunked: bool) -> None:
         """PATCH with all that is missing."""
-        known = self.chosen(pick)
+        self._send_the_rest(self.chosen(pick), is_chunked)
+
+    def _send_the_rest(self, known: Known, is_chunked: bool) -> None:
         stored = self.offset_of(known)
         end = MAX_SIZE if known.length is None else known.length
         body = Sent((end - stored,) if end > stored else (), is_chunked=is_chunked)
         self._patch_alone(known, stored, body, end if known.length is None else None)
 
+    @precondition(lambda self: any(known.parts for known in self.uploads.values()))
+    @rule(pick=st.integers(0, 5))
+    def complete(self, pick: int) -> None:
+        """PATCH each unfinished part of an upload with all that is missing, then HEAD."""
+        finals = [known for known in self.uploads.values() if known.parts]
+        known = finals[-1 - pick % len(finals)]
+        for part in known.parts:
+            if self.exists(part) and not self.load(part).is_finished:
+                self._send_the_rest(part, is_chunked=False)
+        self._head(known)
+
     @precondition(lambda self: self.uploads)
     @rule(pick=st.integers(0, 5))
     def head(self, pick: int) -> None:
-        """HEAD: the truth, or nothing."""
-        known = self.chosen(pick)
+        """HEAD: the truth, or nothing. It puts together what is complete."""
+        self._head(self.chosen(pick))
+
+    def _head(self, known: Known) -> None:
         response = self.alone(self.fly("HEAD", known))
-        assert response.status in (200, 404, 410) or self.faults.fired or self.is_busy(known), response
+        if self.faults.fired or self.is_busy(known):
+            return
+        is_too_large = known.parts_length is not None and known.parts_length > MAX_SIZE
+        assert response.status in (200, 404, 410) or (is_too_large and response.status == 413), response
+        if known.parts and response.status == 200:
+            is_put_together = self.load(known).is_finished
+            assert (response.header("Upload-Offset") is not None) == is_put_together
+            assert is_put_together or not all(self.load(part).is_finished for part in known.parts)
+            assert response.header("Upload-Concat") is not None
 
     @precondition(lambda self: self.uploads)
     @rule(pick=st.integers(0, 5))
@@ -149,7 +220,7 @@ class UploadMachine(World, RuleBasedStateMachine):
         """Let one of the next calls fail."""
         self.faults.arm(skip, when, error)
 
-    @rule(minutes=st.sampled_from((1, 20, 59, 61)))
+    @rule(minutes=st.sampled_from((1, 5, 20, 59, 61)))
     def time_passes(self, minutes: int) -> None:
         """Move the clock."""
         self.now += timedelta(minutes=minutes)
@@ -159,11 +230,12 @@ class UploadMachine(World, RuleBasedStateMachine):
         """Remove what has expired, as the cleanup command does."""
         store = self.store.store
         assert isinstance(store, Expires)
-        found = {upload.id: upload for upload in store.expired(self.now, 100)}
+        with self.faults.held():
+            found = {upload.id: upload for upload in store.expired(self.now, 1000)}
         for known in self.uploads.values():
             if known.id in found:
                 assert known.expires[0] <= self.now, "removed before its time"
-            elif known.state == "alive" and not self.load(known).is_finished:
+            elif known.state == "alive" and not self.is_kept(known):
                 assert known.expires[1] > self.now, "kept after its time"
         for upload in found.values():
             try:
@@ -182,74 +254,16 @@ class UploadMachine(World, RuleBasedStateMachine):
             pending = flight.pending
             if isinstance(pending, HookCall) and getattr(pending.function, "__name__", "") == "post_finish":
                 self.uploads[flight.upload_id or ""].is_hook_lost = True
-            flight.kill()
+        self.crash()
         self.flights.clear()
-        self.store.crash()
         self.faults.disarm()
         self.open_engine()
 
-    # --- what must hold ---------------------------------------------------------------------------------------
-
-    @invariant()
-    def bytes_are_a_prefix_of_what_was_sent(self) -> None:
-        """Never more than was sent, never less than was told, never others; the store tells the same offset."""
-        for known in self.uploads.values():
-            if known.state != "alive":
-                continue
-            upload = self.load(known)
-            stored = self.stored_bytes(upload)
-            assert stored is not None
-            assert stored == known.content[: len(stored)], "other bytes than its client sent"
-            assert known.told <= len(stored) <= known.sent, (known.told, len(stored), known.sent)
-            assert upload.offset == len(stored)
-            assert known.length in (None, upload.length), "the length has changed"
-            known.told, known.length = len(stored), upload.length
-            assert known.length is None or len(stored) <= known.length
-
-    @invariant()
-    def finish_hooks_run_when_everything_came(self) -> None:
-        """Not before, and not never; once, unless something failed.
-
-        ``pre_finish`` ran whatever happened. ``post_finish`` is missing where a process died, or a store's answer was
-        lost, between the record that the upload is finished and the hook.
-        """
-        assert not self.wrongs
-        for known in self.uploads.values():
-            if known.state != "alive":
-                continue
-            upload = self.load(known)
-            if known.finished:
-                assert upload.is_finished
-            if upload.is_finished and not self.is_busy(known):
-                assert known.started >= 1
-                assert known.finished >= 1 or known.is_hook_lost
-            if not known.is_disturbed:
-                assert known.finished <= 1, "finished twice"
-
-    @invariant()
-    def nobody_keeps_the_right_to_write(self) -> None:
-        """Lease and fence of every upload are free while no request is under way."""
-        for known in self.uploads.values():
-            if known.state == "alive" and not self.is_busy(known):
-                lease = self.locker.try_acquire(known.id)
-                assert lease is not None, "a lease was left behind"
-                lease.release()
-                upload = self.load(known)
-                if not upload.is_finished:
-                    assert self.store.store.open_sink(upload, upload.offset).settle() == upload.offset
-
-    @invariant()
-    def what_is_gone_stays_gone(self) -> None:
-        """No late byte brings an upload back."""
-        for known in self.uploads.values():
-            if known.state == "gone":
-                assert not self.exists(known), "an upload came back"
-
     def _patch_alone(self, known: Known, offset: int, body: Sent, declared: int | None) -> None:
         stored, length = self.offset_of(known), known.length
-        is_certain = known.state == "alive" and not self.is_busy(known)
-        may_live = known.state == "alive" and (known.expires[1] > self.now or self.load(known).is_finished)
-        must_live = known.state == "alive" and (known.expires[0] > self.now or self.load(known).is_finished)
+        is_certain = known.state == "alive" and not self.is_busy(known) and not self.needs_recovery(known)
+        may_live = known.state == "alive" and self.may_live(known)
+        must_live = self.must_live(known)
         headers = {"Upload-Offset": str(offset)}
         if declared is not None:
             headers["Upload-Length"] = str(declared)
@@ -260,6 +274,9 @@ class UploadMachine(World, RuleBasedStateMachine):
             assert not must_live
             return
         assert may_live, response
+        if known.parts:
+            assert (response.status, self.offset_of(known)) == (403, stored)
+            return
         outcome = expect(length, stored, offset, body, declared, MAX_SIZE)
         after = self.offset_of(known)
         assert outcome.allows(response.status), (outcome, response)

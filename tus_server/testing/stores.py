@@ -137,6 +137,35 @@ class UploadStoreContract:
         assert store.get(upload.id) == finished
         assert self.stored_bytes(store, upload) == b"abc"
 
+    def test_a_received_upload_is_read_in_ranges(self, store: UploadStore) -> None:
+        upload = append(store, store.create(make_record()), b"hello")
+        upload = append(store, upload, b"world")
+        store.sync(upload)
+        ranges = [(0, 3), (3, 4), (9, 1), (0, 10)]
+        assert [store.read(upload, *each) for each in ranges] == [b"hel", b"lowo", b"d", b"helloworld"]
+        finished = store.finish(upload, NOW)
+        assert store.read(finished, 4, 3) == b"owo"
+
+    @pytest.mark.parametrize(("start", "count"), [(0, 11), (7, 100), (10, 5), (10, 0), (11, 1), (2**40, 1), (0, 0)])
+    def test_reading_ends_where_the_upload_ends(self, store: UploadStore, start: int, count: int) -> None:
+        upload = append(store, store.create(make_record()), b"helloworld")
+        store.sync(upload)
+        assert store.read(upload, start, count) == b"helloworld"[start : start + count]
+
+    def test_of_an_empty_upload_nothing_is_read(self, store: UploadStore) -> None:
+        upload = store.create(make_record(0))
+        store.sync(upload)
+        assert store.read(upload, 0, 4096) == b""
+
+    def test_a_terminated_upload_is_not_read(self, store: UploadStore) -> None:
+        if not isinstance(store, Terminates):
+            pytest.skip("the store does not terminate")
+        upload = append(store, store.create(make_record()), b"helloworld")
+        store.sync(upload)
+        store.terminate(upload)
+        with pytest.raises(UploadGone):
+            store.read(upload, 0, 10)
+
     def test_an_empty_upload_finishes(self, store: UploadStore) -> None:
         assert store.finish(store.create(make_record(0)), NOW).is_finished
 

@@ -1,5 +1,8 @@
 """The server processes of the conformance suite: one per shell and session, and a client for each test.
 
+``wsgi-stream`` has the fast path off, ``wsgi-socket`` is a kernel that cannot splice (not run by default: the bodies
+of ``test_real_servers`` go that way).
+
 ``TUS_SHELLS=node`` runs the suite against ``@tus/server`` instead, to see that the suite itself tells right from
 wrong; the tests of endpoints that it does not have are skipped.
 """
@@ -15,14 +18,49 @@ from tests.servers import Kind, RunningServer
 from tests.servers.node import node_environment
 from tus_server.testing.conformance.client import TusClient
 
-KINDS: dict[str, Kind] = {"wsgi": "gthread", "asgi": "uvicorn", "node": "node"}
-SHELLS = os.environ.get("TUS_SHELLS", "wsgi,asgi").split(",")
+KINDS: dict[str, Kind] = {
+    "wsgi": "gthread",
+    "wsgi-socket": "gthread",
+    "wsgi-stream": "gthread",
+    "asgi": "uvicorn",
+    "node": "node",
+}
+FAST_PATHS = {"wsgi-socket": "socket", "wsgi-stream": "off"}
+SHELLS = os.environ.get("TUS_SHELLS", "wsgi,wsgi-stream,asgi").split(",")
+
+
+#: A read of ``wsgi.input`` waits until it is filled: so long nobody looks around, and what came is not stored yet.
+NOT_PORTABLE = frozenset(
+    {
+        "test_a_body_that_stalls_is_ended_and_kept",
+        "test_a_chunk_that_is_taken_over_keeps_nothing",
+        "test_a_client_that_vanished_silently_is_taken_over_from",
+        "test_a_lock_that_is_not_free_says_when_to_come_back",
+        "test_a_patch_that_runs_while_the_upload_expires_is_not_cut",
+        "test_delete_ends_a_running_patch_for_good",
+        "test_head_is_answered_while_a_patch_runs",
+        "test_late_bytes_after_a_take_over_are_never_applied",
+    }
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only a server that lends its socket, or is asynchronous, can do."""
+    left_out = [
+        item
+        for item in items
+        if "wsgi-stream" in item.name and getattr(item, "originalname", item.name) in NOT_PORTABLE
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", params=SHELLS)
 def shell_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of this shell, started once."""
-    env = node_environment() if request.param == "node" else {}
+    env = {"TEST_SERVER_FAST_PATH": FAST_PATHS.get(request.param, "on")}
+    if request.param == "node":
+        env = node_environment()
     with RunningServer(KINDS[request.param], tmp_path_factory.mktemp(request.param), env=env) as server:
         yield server
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tus_server.errors import UploadNotFound
+from tus_server.errors import StoreUnavailable, UploadNotFound
 from tus_server.locks.base import Locker
 from tus_server.locks.filesystem import FileLocker
 from tus_server.locks.memory import MemoryLocker
@@ -47,6 +47,18 @@ os.kill(os.getpid(), 9)
 """
     assert subprocess.run([sys.executable, "-c", script, tmp_path, upload_id], check=False).returncode == -9
     lease = FileLocker(tmp_path).try_acquire(upload_id)
+    assert lease is not None
+    lease.release()
+
+
+def test_an_error_on_the_way_leaves_no_lease_behind(tmp_path: Path) -> None:
+    """Found while teaching the state machine that lockers fail: the descriptor stayed open, and with it the lock."""
+    locker, upload_id = FileLocker(tmp_path), generate_upload_id()
+    (tmp_path / f"{upload_id}.wanted").mkdir()  # cannot be removed like a file
+    with pytest.raises(StoreUnavailable):
+        locker.try_acquire(upload_id)
+    (tmp_path / f"{upload_id}.wanted").rmdir()
+    lease = locker.try_acquire(upload_id)
     assert lease is not None
     lease.release()
 

@@ -19,7 +19,7 @@ class Contract(UploadStoreContract):
 
     def stored_bytes(self, store: UploadStore, upload: Upload) -> bytes:
         assert isinstance(store, MemoryStore)
-        return store.read(upload.id)
+        return store.content(upload.id)
 
 
 Contract.__test__ = False  # type: ignore[attr-defined]  # pytest's own flag
@@ -50,7 +50,7 @@ class Again(MemoryStore):
     def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
         sink = self.open_sink(final, final.offset)
         for each in partials:
-            sink.write(memoryview(self.read(each.id)))
+            sink.write(memoryview(self.content(each.id)))
         return Upload(final.record, sink.settle())
 
 
@@ -65,7 +65,7 @@ class Lengthless(MemoryStore):
 
 class Unfenced(MemoryStore):
     def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
-        made = b"".join(self.read(each.id) for each in partials)
+        made = b"".join(self.content(each.id) for each in partials)
         self._data[final.id][:] = made
         return Upload(self.records.set_length(final.id, len(made)), len(made))
 

@@ -27,7 +27,7 @@ class TestMemoryStore(UploadStoreContract):
 
     def stored_bytes(self, store: UploadStore, upload: Upload) -> bytes:
         assert isinstance(store, MemoryStore)
-        return store.read(upload.id)
+        return store.content(upload.id)
 
 
 class TestFilesystemStore(UploadStoreContract):
