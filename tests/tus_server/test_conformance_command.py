@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +55,32 @@ def test_what_is_not_announced_is_skipped(server: RunningServer) -> None:
     assert done.returncode == 0
     assert "the server does not announce termination" in done.stdout
     assert "CORE-04: 1 skipped (the server has no endpoint limited)" in done.stdout
+
+
+def test_a_server_that_goes_away_is_told_apart_from_one_that_answers_wrongly() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_two_and_go, args=(listener,), daemon=True)
+        thread.start()
+        code, found = check_as_json(
+            f"http://127.0.0.1:{listener.getsockname()[1]}/files/", "--only", "CORE-01", "--only", "META"
+        )
+        thread.join(5)
+    assert code == 1
+    told = {item: [(one["outcome"], one["reason"]) for one in tests] for item, tests in found["items"].items()}
+    assert told["CORE-01"] == [("passed", ""), ("failed", "the server is gone after it")]
+    assert set(told["META-01"]) == {("skipped", "the server is gone")}
+
+
+def answer_two_and_go(listener: socket.socket) -> None:
+    """Answer OPTIONS as a tus server would: the command's own question, then that of the first test."""
+    answered = 0
+    while answered < 2:
+        connection, _ = listener.accept()
+        with connection:
+            if connection.recv(65536):
+                connection.sendall(b"HTTP/1.1 204 No Content\r\nTus-Version: 1.0.0\r\nTus-Extension: creation\r\n\r\n")
+                answered += 1
+    listener.close()
 
 
 @pytest.mark.parametrize(

@@ -496,6 +496,18 @@ class ForeignClient(TusClient):
         answer = self.request("OPTIONS", self.path, {"Tus-Resumable": None})
         return frozenset(name.strip() for name in (answer.header("Tus-Extension") or "").split(",") if name.strip())
 
+    def is_there(self, within: float = 0.0) -> bool:
+        """Say whether the server takes a connection, now or within so many seconds, in which it may be restarted."""
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                with self.connect():
+                    return True
+            except OSError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.05)
+
     # Any: what is not seen stands for any value.
     def stored_files(self, url: str) -> Any:
         return _Unseen()

@@ -23,6 +23,8 @@ EXTENSIONS = {
 }
 #: Tests of what we answer to a header of an extension that is not announced; the other way round, in their module.
 _NOT_ANNOUNCED = "test_not_announced"
+#: How long a server may take to be restarted by whoever looks after it, in seconds.
+RESTART = 5.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class ForeignServer:
         self.results: list[Result] = []
         self._only = tuple(only)
         self._items: dict[str, tuple[str, ...]] = {}
+        self._last = ""
+        self._is_gone = False
 
     def by_item(self) -> dict[str, list[Result]]:
         """Return the results of each item that was asked for; a test may stand under several."""
@@ -74,6 +78,16 @@ class ForeignServer:
             if _NOT_ANNOUNCED not in item.nodeid and None not in needed and not needed & self.extensions:
                 item.add_marker(pytest.mark.skip(f"the server does not announce {', '.join(sorted(map(str, needed)))}"))
 
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Note when a test has brought the server down; what comes after would tell nothing of it."""
+        last, self._last = self._last, item.nodeid
+        if not self._is_gone and not self.client.is_there():
+            if last:
+                self._keep(last, "failed", "the server is gone after it")
+            self._is_gone = not self.client.is_there(RESTART)
+        if self._is_gone:
+            pytest.skip("the server is gone")
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep how a test ended."""
         if report.when != "call" and report.passed:
@@ -84,8 +98,10 @@ class ForeignServer:
         elif report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             reason = str(crash.message if crash else report.longrepr).partition("\n")[0]
-        test = report.nodeid.rpartition("/")[2]
-        self.results.append(Result(test, self._items[report.nodeid], report.outcome, reason))
+        self._keep(report.nodeid, report.outcome, reason)
+
+    def _keep(self, node: str, outcome: str, reason: str) -> None:
+        self.results.append(Result(node.rpartition("/")[2], self._items[node], outcome, reason))
 
     @pytest.fixture
     def tus(self) -> TusClient:
