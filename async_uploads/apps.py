@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 
+from tus_server import serving
+
 
 class AsyncUploadsConfig(AppConfig):
     """Registers the views and the system checks when Django has loaded every model."""
@@ -13,10 +15,13 @@ class AsyncUploadsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Hand the view factories to the registry; importing the checks registers them."""
-        from async_uploads import checks, registry, tus, views  # models must be loaded before these are imported
+        """Hand views to the registry, settings to the shells; importing the checks registers them."""
+        # Models must be loaded before these are imported.
+        from async_uploads import background, checks, promotion, registry, tus, views
 
         assert checks.__name__
+        promotion.workers[:] = [background.enqueue]
+        serving.read_from(tus.get_serving)
         registry.view_factories.update(
             {
                 "tus": tus.get_tus_view,

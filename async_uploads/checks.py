@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage, Error, Info, Tags, Warning, registe
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models
 from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
 
 from async_uploads import conf, registry
 from async_uploads.journal import write_database
@@ -53,7 +54,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
         )
         for name in unknown
     ]
-    for name in ("RESOLVE_PERM_NAME", "AUTHENTICATE"):
+    for name in ("RESOLVE_PERM_NAME", "AUTHENTICATE", "DATABASE_CONTEXT"):
         try:
             conf.get_callable(name)
         except ImportError as error:
@@ -64,7 +65,30 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
     if conf.get("DURABILITY") not in ("none", "data", "strict"):
         hint = 'Choose "none", "data" or "strict".'
         found.append(Error("ASYNC_UPLOADS['DURABILITY'] is unknown.", hint=hint, id="async_uploads.E004"))
-    return [*found, *_check_numbers()]
+    return [*found, *_check_numbers(), *_check_lists()]
+
+
+def _check_lists() -> list[CheckMessage]:
+    """Check that settings which are lists are lists of what they should hold."""
+    found: list[CheckMessage] = []
+    for name, hint in (
+        ("UPLOAD_PATHS", 'Give prefixes of paths that begin with "/".'),
+        ("UPLOAD_MIDDLEWARE", "Give dotted paths of middleware, or None."),
+    ):
+        value = conf.get(name)
+        if value is None and name == "UPLOAD_MIDDLEWARE":
+            continue
+        is_list = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+        if not is_list or (name == "UPLOAD_PATHS" and not all(each.startswith("/") for each in value)):
+            found.append(Error(f"ASYNC_UPLOADS[{name!r}] is {value!r}.", hint=hint, id="async_uploads.E010"))
+            continue
+        for path in value if name == "UPLOAD_MIDDLEWARE" else ():
+            try:
+                import_string(path)
+            except ImportError as error:
+                message = f"ASYNC_UPLOADS[{name!r}] cannot be imported: {error}"
+                found.append(Error(message, hint=hint, id="async_uploads.E003"))
+    return found
 
 
 def _check_numbers() -> list[CheckMessage]:
@@ -75,6 +99,7 @@ def _check_numbers() -> list[CheckMessage]:
         "IDLE_TIMEOUT",
         "UPLOAD_URL_EXPIRY",
         "DOWNLOAD_URL_EXPIRY",
+        "RECEIVE_BUFFER_LIMIT",
         "COPY_IN_BACKGROUND_ABOVE",
     ):
         value = conf.get(name)
@@ -129,6 +154,36 @@ def check_fields(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
             hint = 'Implement upload_store, or leave transport at "signed".'
             found.append(Error(message, hint=hint, obj=field, id="async_uploads.E008"))
     return found
+
+
+@register("async_uploads")
+def check_lifetime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that no upload is promised a longer life than its storage can give it."""
+    if "UPLOAD_LIFETIME" not in conf.get_all():
+        return []
+    wanted = conf.get_duration("UPLOAD_LIFETIME")
+    storages = [field.storage for field in _fields() if isinstance(field.storage, AsyncUploadStorage)]
+    limits = {type(each).__name__: each.max_lifetime for each in storages if each.max_lifetime is not None}
+    return [
+        Warning(
+            f"{name} keeps unfinished uploads for {limit.days} days, not for {wanted} (UPLOAD_LIFETIME).",
+            hint=f"Set UPLOAD_LIFETIME to at most {limit.days} days; unfinished uploads expire then in any case.",
+            id="async_uploads.W005",
+        )
+        for name, limit in limits.items()
+        if wanted > limit
+    ]
+
+
+@register("async_uploads_buckets", deploy=True)
+def check_buckets(
+    app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Try what the storages need of their services; only where ``--database`` says that services may be asked."""
+    if not databases:
+        return []
+    storages = {field.storage.identity(): field.storage for field in _fields() if hasattr(field.storage, "probe")}
+    return [message for _, storage in sorted(storages.items()) for message in storage.probe()]
 
 
 @register("async_uploads")

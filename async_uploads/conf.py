@@ -27,6 +27,16 @@ DEFAULTS: Mapping[str, Any] = {
     "AUTHENTICATE": None,
     # "none", "data" or "strict".
     "DURABILITY": "data",
+    # Whether bodies may be read from the server's socket and moved inside the kernel, where that is known to work.
+    "FAST_PATH": True,
+    # Prefixes of paths that are upload routes although the URL configuration shows it only behind the middleware.
+    "UPLOAD_PATHS": (),
+    # Middleware around HEAD, PATCH and DELETE of uploads under ASGI: dotted paths; None for the project's own.
+    "UPLOAD_MIDDLEWARE": None,
+    # Dotted path of (request) -> context manager, entered around database calls of uploads under ASGI.
+    "DATABASE_CONTEXT": None,
+    # Bytes of bodies that a process keeps in memory on their way to a cloud, of all uploads together.
+    "RECEIVE_BUFFER_LIMIT": 128 * 1024 * 1024,
     # Promotion by copy of more bytes than this happens outside the request; None for never.
     "COPY_IN_BACKGROUND_ABOVE": 64 * 1024 * 1024,
     # Whether generate-upload-url/ answers the reference's GET.

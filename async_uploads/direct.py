@@ -18,7 +18,7 @@ from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 
 from async_uploads import intake, signing, sniffing
-from async_uploads.journal import find_by_key, get_field_label, rows
+from async_uploads.journal import find_by_key, get_field_label
 from async_uploads.view_base import RegistryView
 from tus_server.errors import BadRequest, Forbidden, TooLarge
 
@@ -60,7 +60,7 @@ class DirectUploadView(RegistryView):
         media_type = sniffing.detect(file.read(sniffing.HEAD_SIZE), row.original_filename)
         file.seek(0)
         intake.check_type(field, row.original_filename, media_type)
-        rows().filter(pk=row.pk, finished_at=None).update(media_type=media_type)
+        row.media_type = media_type
         if not field.storage.receive_direct(row, file):
             raise Forbidden(_("This upload URL has been used already."), code="used_token")
         return JsonResponse({"key": row.key}, status=201)

@@ -227,6 +227,14 @@ def find_pending(instance: models.Model, names: Iterable[str] | None = None) -> 
     return pending
 
 
+def forget_rows(sender: type[models.Model], instance: models.Model, raw: bool = False, **kwargs: Any) -> None:
+    """Let a save read its uploads' rows itself: what an earlier one read that failed may be out of date."""
+    for field in find_pending(instance):
+        file = instance.__dict__[field.attname]
+        if isinstance(file, AsyncFieldFile):
+            file.row = None
+
+
 def adopt_after_save(
     sender: type[models.Model],
     instance: models.Model,
@@ -251,6 +259,7 @@ def prepare_class(sender: type[models.Model], **kwargs: Any) -> None:
     fields = get_async_fields(sender)
     if not fields:
         return
+    signals.pre_save.connect(forget_rows, sender=sender)
     signals.post_save.connect(adopt_after_save, sender=sender)
     for field in fields:
         if field.model is sender:

@@ -8,72 +8,35 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import InterfaceError, OperationalError
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from async_uploads import intake, signals
-from async_uploads.journal import EXPIRED, AsyncTempFile, get_field_label, rows
+from async_uploads.journal import (
+    EXPIRED,
+    AsyncTempFile,
+    UploadState,
+    get_field_label,
+    rows,
+    states,
+    translated,
+    write_database,
+)
+from async_uploads.records import build_record, read_state, to_row
 from async_uploads.registry import AsyncFieldRegistry
 from tus_server.errors import BadRequest, Forbidden, StoreUnavailable, TusError, UploadGone, UploadNotFound
-from tus_server.headers import build_concat
 from tus_server.stores.base import Concatenates, DefersLength, Expires, Records, Sink, Terminates, UploadStore
 from tus_server.uploads import Upload, UploadRecord
 
 logger = logging.getLogger("async_uploads.journal_store")
 
 UNCLAIMED = Q(claim=None) | Q(claim=EXPIRED)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn a database that is locked or away into "try again"."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise StoreUnavailable("The database cannot be used right now.") from error
-
-
-def to_row(moment: datetime.datetime | None) -> datetime.datetime | None:
-    """Return the engine's aware time as the project's columns take it: naive where ``USE_TZ`` is off."""
-    if moment is None or settings.USE_TZ or timezone.is_naive(moment):
-        return moment
-    return timezone.make_naive(moment, timezone.get_default_timezone())
-
-
-def from_row(moment: datetime.datetime) -> datetime.datetime:
-    """Return a column's time as the engine takes it: aware."""
-    return timezone.make_aware(moment, timezone.get_default_timezone()) if timezone.is_naive(moment) else moment
-
-
-def build_record(row: AsyncTempFile, max_size: int | None = None) -> UploadRecord:
-    """Build the engine's view of a row."""
-    return UploadRecord(
-        id=row.upload_id,
-        object_name=row.object_name,
-        length=row.length,
-        metadata=row.metadata,
-        created_at=from_row(row.created_at),
-        expires_at=row.expires_at and from_row(row.expires_at),
-        finished_at=row.finished_at and from_row(row.finished_at),
-        concat=build_concat() if row.is_partial else row.concat,
-        partials=tuple(row.partials),
-        max_size=max_size,
-        facts={
-            "key": row.key,
-            "owner": row.owner,
-            "field_label": row.field_label,
-            "filename": row.original_filename,
-            "is_owned": row.is_claimed or row.is_promoted,
-        },
-    )
 
 
 class JournalRecords(Records):
@@ -85,6 +48,12 @@ class JournalRecords(Records):
 
     def __init__(self, registry: AsyncFieldRegistry) -> None:
         self.registry = registry
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JournalRecords) and other.registry is self.registry
+
+    def __hash__(self) -> int:
+        return hash(id(self.registry))
 
     # Any: the model fields are known by what they carry, not by their class.
     def find_field(self, label: str) -> Any:
@@ -98,13 +67,13 @@ class JournalRecords(Records):
     def get(self, upload_id: str) -> UploadRecord:
         """See ``Records``."""
         with translated():
-            row = rows().filter(upload_id=upload_id).first()
+            row = rows().filter(upload_id=upload_id).select_related("state").first()
         field = None if row is None else self.find_field(row.field_label)
         if row is None or field is None:
             raise UploadNotFound
         if row.is_expiring:
             raise UploadGone
-        return build_record(row, intake.size_limit(field))
+        return build_record(row, intake.size_limit(field), read_state(row))
 
     def set_length(self, upload_id: str, length: int) -> UploadRecord:
         """See ``Records``."""
@@ -135,16 +104,24 @@ class JournalRecords(Records):
             rows().filter(upload_id=upload_id).update(last_activity=to_row(now), expires_at=to_row(expires_at))
 
     def delete(self, upload_id: str) -> None:
-        """See ``Records``. A row that a record has claimed stays."""
+        """See ``Records``. A row that a record has claimed stays.
+
+        One with a multipart upload stays until the cleanup has aborted that once more: parts that were under way when
+        it was aborted may have come after it.
+        """
         with translated():
-            rows().filter(UNCLAIMED, upload_id=upload_id).delete()
+            found = rows().filter(UNCLAIMED, upload_id=upload_id)
+            has_multipart = Exists(states().filter(upload=OuterRef("upload_id")).exclude(multipart_id=""))
+            if not found.filter(has_multipart).update(claim=EXPIRED, discarded_at=timezone.now()):
+                found.delete()
 
     def expired(self, now: datetime.datetime, limit: int) -> list[UploadRecord]:
         """See ``Records``."""
         with translated():
             may_expire = Q(finished_at=None) | Q(is_partial=True)
             found = rows().filter(may_expire, claim=None, expires_at__lte=to_row(now)).exclude(metadata="")
-            return [build_record(row) for row in found.order_by("expires_at")[:limit]]
+            expired = found.select_related("state").order_by("expires_at")[:limit]
+            return [build_record(row, state=read_state(row)) for row in expired]
 
 
 class RegistryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
@@ -171,11 +148,11 @@ class RegistryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates
     def create(self, record: UploadRecord) -> Upload:
         """See ``UploadStore``. The row is written first, so that no bytes exist that no row names."""
         facts = record.facts
-        field = self.records.find_field(str(facts["field_label"]))
+        field, filename = self.records.find_field(str(facts["field_label"])), str(facts["filename"])
         with translated():
-            row = AsyncTempFile.create_for_field(
+            row = AsyncTempFile.build_for_field(
                 field,
-                str(facts["filename"]),
+                filename,
                 owner=facts["owner"],
                 length=record.length,
                 metadata=record.metadata,
@@ -187,20 +164,27 @@ class RegistryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates
                 created_at=to_row(record.created_at),
                 expires_at=to_row(record.expires_at),
             )
-        complete = build_record(row, record.max_size)
+            if not record.is_partial:  # of which no record ever takes the name
+                row.object_name = field.storage.choose_object_name(field, filename, row.key)
+            row.save(using=write_database(), force_insert=True)
+        complete = build_record(row, record.max_size, UploadState(upload=row))
         return self._substore(complete).create(complete)
 
     def load(self, record: UploadRecord) -> Upload:
         """See ``UploadStore``."""
         return self._substore(record).load(record)
 
-    def open_sink(self, upload: Upload, offset: int) -> Sink:
+    def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
         """See ``UploadStore``."""
-        return self._substore(upload.record).open_sink(upload, offset)
+        return self._substore(upload.record).open_sink(upload, offset, expected)
 
     def sync(self, upload: Upload) -> None:
         """See ``UploadStore``."""
         self._substore(upload.record).sync(upload)
+
+    def read(self, upload: Upload, start: int, count: int) -> bytes:
+        """See ``UploadStore``."""
+        return self._substore(upload.record).read(upload, start, count)
 
     def scratch_directory(self, record: UploadRecord) -> Path | None:
         """See ``UploadStore``."""

@@ -37,15 +37,6 @@ RENEW_EVERY = 10.0
 ANSWER_WITHIN = timedelta(seconds=1.5)
 
 
-def _states() -> models.QuerySet[UploadState]:
-    return UploadState._base_manager.using(journal.write_database())
-
-
-def _row(upload_id: str) -> models.QuerySet[Any, Any]:
-    # No join: of a joined UPDATE, PostgreSQL does not look at the conditions again when another one was faster.
-    return journal.rows().filter(upload_id=upload_id).values("pk")
-
-
 def _from_now(duration: timedelta) -> ExpressionWrapper[Any]:
     return ExpressionWrapper(Now() + Value(duration), output_field=models.DateTimeField())
 
@@ -79,7 +70,7 @@ class DatabaseLease(Lease):
         """Give the upload back; if the database is away, the lease ends by itself."""
         self._keeper.forget(self)
         try:
-            held = _states().filter(lease_token=self.token)
+            held = journal.states().filter(lease_token=self.token)
             held.update(lease_token=None, lease_expires_at=None, release_requested="", release_requested_at=None)
         except DatabaseError:
             logger.warning("A lease could not be released; it ends in %s", EXPIRY, exc_info=True)
@@ -129,20 +120,22 @@ class LeaseKeeper:
         """
         with self._guard:
             leases = dict(self._leases)
-        found = dict(_states().filter(lease_token__in=list(leases)).values_list("lease_token", "release_requested"))
+        found = dict(
+            journal.states().filter(lease_token__in=list(leases)).values_list("lease_token", "release_requested")
+        )
         for token, lease in leases.items():
             requested = found.get(token, "append")
             lease.wanted_for = cast(Wanted, requested) if requested else None
         asked = [token for token, requested in found.items() if requested]
         if asked:
-            unanswered = _states().filter(lease_token__in=asked, release_requested_at__isnull=False)
+            unanswered = journal.states().filter(lease_token__in=asked, release_requested_at__isnull=False)
             unanswered.update(lease_expires_at=_expiry(), release_requested_at=None)
 
     def renew(self) -> None:
         """Prolong all leases in one statement."""
         with self._guard:
             tokens = list(self._leases)
-        _states().filter(lease_token__in=tokens).update(lease_expires_at=_expiry())
+        journal.states().filter(lease_token__in=tokens).update(lease_expires_at=_expiry())
 
     def _run(self) -> None:
         renewed = time.monotonic()
@@ -189,17 +182,16 @@ class DatabaseLocker(Locker):
     def _take(self, upload_id: str, token: str) -> bool:
         unanswered = Q(release_requested_at__lte=_from_now(-ANSWER_WITHIN))
         free = Q(lease_token=None) | Q(lease_expires_at__lte=Now()) | unanswered
-        found = _states().filter(free, upload__in=_row(upload_id))
+        found = journal.state_of(upload_id).filter(free)
         columns = {"release_requested": "", "release_requested_at": None}
         return bool(found.update(lease_token=token, lease_expires_at=_expiry(), **columns))
 
     def _insert(self, upload_id: str, token: str) -> bool:
         """Make the state of an upload that was never leased; ``False`` when it has one, or there is no such upload."""
-        row = journal.rows().filter(upload_id=upload_id, state=None).values_list("pk", flat=True).first()
-        if row is None:
+        if not journal.rows().filter(upload_id=upload_id, state=None).exists():
             return False
         try:
-            state = UploadState(upload_id=row, lease_token=token, lease_expires_at=_expiry())
+            state = UploadState(upload_id=upload_id, lease_token=token, lease_expires_at=_expiry())
             state.save(using=journal.write_database(), force_insert=True)
         except IntegrityError:
             return False
@@ -207,7 +199,7 @@ class DatabaseLocker(Locker):
 
     def request_release(self, upload_id: str, wanted: Wanted) -> None:
         """Leave a request for the holder's keeper; ``terminate`` is not replaced by ``append``."""
-        held = _states().filter(upload__in=_row(upload_id), lease_token__isnull=False)
+        held = journal.state_of(upload_id).filter(lease_token__isnull=False)
         if wanted == "append":
             held = held.exclude(release_requested="terminate")
         with translated():

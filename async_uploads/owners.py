@@ -1,4 +1,7 @@
-"""Whose upload it is: the user, else a random value in the session's data, else nobody.
+"""Whose upload it is: the user, else the session, else nobody.
+
+A session owns by a token that is derived from its key, so that requests which come at once get the same, whoever saves
+the session last. The token also goes into the session's data, because login changes the key.
 
 An upload without an owner belongs to whoever knows its URL. "Not yours" and "unknown" must answer alike everywhere.
 Sessions are only read here, except at creation.
@@ -6,16 +9,16 @@ Sessions are only read here, except at creation.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.crypto import salted_hmac
 
 from async_uploads import conf
 
-#: Where the random value lies in the session's data; it survives login, which changes the session's key.
+#: Where the token lies in the session's data; it survives login, which changes the session's key.
 OWNER_SESSION_KEY = "async_uploads_owner"
 
 #: The request being served, where ``middleware.CurrentRequestMiddleware`` is installed.
@@ -54,7 +57,15 @@ def identities(request: HttpRequest) -> frozenset[str]:
         token = session.get(OWNER_SESSION_KEY)
         if token:
             found.add(f"session:{token}")
+        # Also where another request has saved the session since, with the data that it had read before.
+        if session.session_key is not None:  # else reading found that the client's session does not exist
+            found.add(f"session:{_derive_token(session.session_key)}")
     return frozenset(found - {""})
+
+
+def _derive_token(session_key: str) -> str:
+    """Return the same token for the same session, from which nobody learns its key."""
+    return salted_hmac("async_uploads.owners", session_key, algorithm="sha256").hexdigest()
 
 
 def owner_for_creation(request: HttpRequest) -> str:
@@ -72,7 +83,7 @@ def owner_for_creation(request: HttpRequest) -> str:
     if session.session_key is None:  # reading found that the client's session does not exist
         return ""
     if not token:
-        token = secrets.token_urlsafe(24)
+        token = _derive_token(session.session_key)
         session[OWNER_SESSION_KEY] = token
     return f"session:{token}"
 

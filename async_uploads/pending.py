@@ -40,7 +40,7 @@ class PendingUpload(_UploadedFile):
     def file(self) -> Any:  # Any: whatever the storage opens
         """The open file; opened by the first look at it."""
         if self._handle is None:
-            self._handle = self._storage.open(self.row.key, "rb")
+            self._handle = self._storage.open(self.row.place, "rb")
         return self._handle
 
     @file.setter
@@ -51,7 +51,7 @@ class PendingUpload(_UploadedFile):
     def size(self) -> int:
         """The size in bytes, as recorded when the upload was finished, else as the storage says."""
         if self._known_size is None:
-            self._known_size = int(self._storage.size(self.row.key))
+            self._known_size = int(self._storage.size(self.row.place))
         return self._known_size
 
     @size.setter
@@ -72,7 +72,7 @@ class PendingUpload(_UploadedFile):
     def open(self, mode: str | None = None, *args: Any, **kwargs: Any) -> PendingUpload:
         """Open the file from its beginning, for reading."""
         if self._handle is None or self._handle.closed:
-            self._handle = self._storage.open(self.row.key, mode or "rb")
+            self._handle = self._storage.open(self.row.place, mode or "rb")
         self._handle.seek(0)
         return self
 

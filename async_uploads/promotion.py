@@ -10,20 +10,21 @@ Rules for editors:
 from __future__ import annotations
 
 import logging
+import secrets
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from async_uploads import conf, journal, naming, signals
-from async_uploads.journal import AsyncTempFile
+from async_uploads.journal import RETURNING, AsyncTempFile
 from async_uploads.storage.base import AsyncUploadStorage
 
 logger = logging.getLogger("async_uploads.promotion")
@@ -39,6 +40,10 @@ COMMIT_GRACE = timedelta(hours=1)
 _in_background: ContextVar[bool] = ContextVar("async_uploads_in_background", default=False)
 
 
+#: Asked for large copies: whether they have left it to somebody. ``apps`` puts the tasks framework here.
+workers: list[Callable[[AsyncTempFile], bool]] = []
+
+
 @contextmanager
 def in_background() -> Iterator[None]:
     """Let files of every size be copied; for commands and task queues."""
@@ -51,6 +56,8 @@ def in_background() -> Iterator[None]:
 
 def is_left_to_background(row: AsyncTempFile, field: Any) -> bool:
     """Say whether a file is to be copied, and too large for that while a client waits."""
+    if row.place == row.moved_to_location:
+        return False
     limit = conf.get("COPY_IN_BACKGROUND_ABOVE")
     if _in_background.get() or limit is None or row.length is None or row.length <= limit:
         return False
@@ -60,7 +67,7 @@ def is_left_to_background(row: AsyncTempFile, field: Any) -> bool:
 def promote(row: AsyncTempFile) -> bool:
     """Give a claimed upload its permanent name, if a record still holds that; may be repeated.
 
-    Where that means to copy a large file and a client waits, it is left to the cleanup.
+    Where that means to copy a large file and a client waits, it is left to a worker or the cleanup.
 
     Args:
         row: As it stands after the claim; updated in place.
@@ -76,42 +83,97 @@ def promote(row: AsyncTempFile) -> bool:
         field = row.get_field()
         if field is None:
             raise LookupError(f"The field {row.field_label} does not exist any more")
-        if not is_held(row, field):
+        if row.claim == RETURNING or not is_held(row, field):
             give_back(row, field)
             return False
         if is_left_to_background(row, field):
-            logger.info("%s is left to the cleanup: %s bytes are to be copied", row.key, row.length)
+            is_asked = any(ask(row) for ask in workers)
+            logger.info("%s: %s bytes are left to %s", row.key, row.length, "a worker" if is_asked else "the cleanup")
             return False
-        _move(row, field)
+        return _move(row, field)
     except Exception as error:
         _record_failure(row, error)
         return False
-    return True
 
 
 def is_held(row: AsyncTempFile, field: Any) -> bool:
     """Say whether a record holds the promised name: the one that claimed it, else any other of the field's model."""
-    holding = {field.attname: row.moved_to_location}
-    if find_records(row, field).filter(**holding).exists():
-        return True
     alias = row.record.partition(":")[0]
-    return bool(field.model._base_manager.using(alias).filter(**holding).exists())
+    holding = holds(field, row.moved_to_location, alias)
+    if find_records(row, field).filter(holding).exists():
+        return True
+    return bool(field.model._base_manager.using(alias).filter(holding).exists())
+
+
+def holds(field: Any, name: str, using: str) -> Q:
+    """Return the condition that a record's column holds exactly this name.
+
+    MySQL and MariaDB find names in another case, too, as long as the project's columns have their default collations.
+    """
+    holding = Q(**{field.attname: name})
+    if connections[using].vendor == "mysql":
+        holding &= Q(**{f"{field.attname}__startswith": name})  # LIKE BINARY
+    return holding
 
 
 def give_back(row: AsyncTempFile, field: Any) -> bool:
-    """Undo a claim that no record holds any more; the upload can be submitted again until it expires."""
+    """Undo a claim that no record holds any more; the upload can be submitted again until it expires.
+
+    Returns:
+        Whether it was undone. Not yet where the record's database may still commit; the row in memory tells.
+    """
     now = timezone.now()
     alias = row.record.partition(":")[0]
     if alias != journal.write_database() and row.last_activity > now - COMMIT_GRACE:
         return False
-    field.storage.return_file(row.place, row.moved_to_location, row.length)
-    changed = journal.rows().filter(pk=row.pk, claim=row.claim, promoted_at=None)
+    claimed = journal.rows().filter(pk=row.pk, promoted_at=None)
+    # Before the storage is touched: a move that is under way cannot be recorded any more then, and undoes itself.
+    if not claimed.filter(claim=row.claim).update(claim=RETURNING, retry_at=now + FIRST_RETRY):
+        return False
+    row.claim = RETURNING
+    if is_held(row, field):  # saved again meanwhile; from now on such a save is refused
+        token = secrets.token_hex(16)
+        if claimed.filter(claim=RETURNING).update(claim=token, retry_at=None):
+            row.claim = token
+        return False
+    if row.place != row.moved_to_location:
+        field.storage.return_file(row.place, row.moved_to_location, row.length)
     facts = {"claim": None, "record": "", "moved_to_location": "", "target_digest": None, "retry_at": None}
-    return bool(changed.update(**facts, last_activity=now))
+    if not claimed.filter(claim=RETURNING).update(**facts, last_activity=now):
+        return False
+    row.claim = None
+    return True
 
 
-def _move(row: AsyncTempFile, field: Any) -> None:
+def _move(row: AsyncTempFile, field: Any) -> bool:
+    """Move the file and record it; bytes that came to their permanent place at once are recorded only."""
     storage: AsyncUploadStorage = field.storage
+    if row.place != row.moved_to_location:
+        _move_file(row, field, storage)
+    now = timezone.now()
+    columns = {"promoted_at": now, "target_digest": None, "error": "", "retry_at": None}
+    columns["source_removed_at"] = now if storage.source_lifetime() is None else None
+    still = Q(claim=row.claim, promoted_at=None)
+    if not signals.record(signals.file_promoted, {"pk": row.pk}, still, columns, partial(_find_instance, field)):
+        return _settle_lost(row, field)
+    row.promoted_at = now
+    return True
+
+
+def _settle_lost(row: AsyncTempFile, field: Any) -> bool:
+    """See what became of an upload that somebody else promoted, or gave back, while it was moved here."""
+    found = journal.rows().filter(pk=row.pk).first()
+    if found is None:
+        return False
+    is_same = found.moved_to_location == row.moved_to_location and found.claim != RETURNING
+    if not is_same and row.place != row.moved_to_location:
+        logger.info("%s was given back while it was moved to %s", row.key, row.moved_to_location)
+        field.storage.return_file(row.place, row.moved_to_location, row.length)
+    row.claim, row.promoted_at = found.claim, found.promoted_at
+    return is_same and found.is_promoted
+
+
+def _move_file(row: AsyncTempFile, field: Any, storage: AsyncUploadStorage) -> None:
     for _ in range(naming.NAME_ATTEMPTS):
         try:
             storage.move_file(row.place, row.moved_to_location)
@@ -123,30 +185,29 @@ def _move(row: AsyncTempFile, field: Any) -> None:
     size = storage.stored_size(row.moved_to_location)
     if size is not None and row.length is not None and size != row.length:
         raise OSError(f"{row.moved_to_location} has {size} bytes, the upload had {row.length}")
-    now = timezone.now()
-    columns = {"promoted_at": now, "target_digest": None, "error": "", "retry_at": None}
-    still = Q(claim=row.claim, promoted_at=None)
-    signals.record(signals.file_promoted, {"pk": row.pk}, still, columns, partial(_find_instance, field))
-    row.promoted_at = now
 
 
 def _find_instance(field: Any, row: AsyncTempFile) -> dict[str, Any]:
-    return {"instance": find_records(row, field).filter(**{field.attname: row.moved_to_location}).first()}
+    holding = holds(field, row.moved_to_location, row.record.partition(":")[0])
+    return {"instance": find_records(row, field).filter(holding).first()}
 
 
 def _rename_claim(row: AsyncTempFile, field: Any) -> None:
     """Promise another name, because somebody who knows no journal has taken this one.
 
     Raises:
-        FileExistsError: The record that claimed the upload does not hold the name any more.
+        FileExistsError: The record that claimed the upload does not hold the name any more; nothing was changed.
     """
     old = row.moved_to_location
     new = naming.find_alternative(field.storage, old, min(field.max_length or journal.KEY_LENGTH, journal.KEY_LENGTH))
     digest = journal.compute_target_digest(field.storage.identity(), new)
-    with atomic(row.record.partition(":")[0]):
-        if not find_records(row, field).filter(**{field.attname: old}).update(**{field.attname: new}):
+    alias = row.record.partition(":")[0]
+    with atomic(alias):
+        if not find_records(row, field).filter(holds(field, old, alias)).update(**{field.attname: new}):
             raise FileExistsError(f"{old} belongs to somebody else")
-        journal.rows().filter(pk=row.pk, claim=row.claim).update(moved_to_location=new, target_digest=digest)
+        found = journal.rows().filter(pk=row.pk, claim=row.claim, promoted_at=None)
+        if not found.update(moved_to_location=new, target_digest=digest):
+            raise FileExistsError(f"{old} is not promised to {row.key} any more")
     row.moved_to_location = new
 
 

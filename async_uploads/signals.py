@@ -20,7 +20,7 @@ from async_uploads.journal import AsyncTempFile
 upload_finished = Signal()
 #: A record's file lies in its permanent place. Also sent: ``instance``, the record, ``None`` when another one holds it.
 file_promoted = Signal()
-#: An upload that nobody took has been removed; its row is deleted in this transaction.
+#: An upload that nobody took has been removed; its row is deleted in this transaction, or kept for a second removal.
 upload_expired = Signal()
 #: A file could not be moved and will be tried again. Also sent: ``error``.
 promotion_failed = Signal()

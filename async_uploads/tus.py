@@ -17,10 +17,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 
-from async_uploads import conf, intake, owners, validation
+from async_uploads import conf, intake, owners, sniffing
 from async_uploads.intake import Admission, InvalidParameter
-from async_uploads.journal import get_field_label, rows
-from async_uploads.journal_store import JournalRecords, RegistryStore, translated
+from async_uploads.journal import get_field_label, rows, translated
+from async_uploads.journal_store import JournalRecords, RegistryStore
 from async_uploads.leases import DatabaseLocker
 from async_uploads.registry import AsyncFieldRegistry
 from tus_server.config import TusConfig
@@ -30,6 +30,7 @@ from tus_server.headers import build_metadata, parse_metadata
 from tus_server.hooks import Hooks
 from tus_server.locks.base import Locker
 from tus_server.messages import Request
+from tus_server.serving import Serving, no_context
 from tus_server.stores.base import Concatenates
 from tus_server.uploads import Upload, UploadRecord, generate_upload_id
 from tus_server.wsgi import TusView
@@ -61,7 +62,9 @@ class FieldHooks(Hooks):
 
     def pre_access(self, request: Request, upload: Upload) -> None:
         """Know only this client's uploads."""
-        if not owners.may_use(str(upload.record.facts["owner"]), owners.identities(request.origin)):
+        owner = str(upload.record.facts["owner"])
+        # Without an owner neither session nor user is read.
+        if owner and not owners.may_use(owner, owners.identities(request.origin)):
             raise UploadNotFound
 
     def pre_terminate(self, request: Request, upload: Upload) -> None:
@@ -76,13 +79,13 @@ class FieldHooks(Hooks):
         if field is None:
             raise UploadNotFound
         filename = str(facts["filename"])
-        media_type = validation.read_media_type(field.storage, str(facts["key"]), filename)
         intake.check_size(field, upload.offset)
-        if media_type is None:
-            return
+        head = RegistryStore(self.registry).read(upload, 0, sniffing.HEAD_SIZE)
+        media_type = sniffing.detect(head, filename)
         intake.check_type(field, filename, media_type)
-        with translated():
-            rows().filter(upload_id=upload.id).update(media_type=media_type)
+        if media_type != facts["media_type"]:
+            with translated():
+                rows().filter(upload_id=upload.id).update(media_type=media_type)
 
     def response_headers(self, upload: Upload) -> Mapping[str, str]:
         """Tell the key, for the form."""
@@ -194,7 +197,18 @@ class SettingsConfig(TusConfig):
                 return conf.get_duration("UPLOAD_LIFETIME")
             case "idle_timeout":
                 return conf.get_duration("IDLE_TIMEOUT").total_seconds()
+            case "fast_path":
+                return conf.get("FAST_PATH")
         return super().__getattribute__(name)
+
+
+def get_serving() -> Serving:
+    """Return what the settings say about the shells at this moment."""
+    return Serving(
+        upload_paths=conf.get("UPLOAD_PATHS"),
+        upload_middleware=conf.get("UPLOAD_MIDDLEWARE"),
+        database_context=conf.get_callable("DATABASE_CONTEXT") or no_context,
+    )
 
 
 #: Shared by all registries of this process: upload ids are unique among them.

@@ -151,7 +151,9 @@ class GenerateUploadUrlView(RegistryView):
         fields = {**params, "Content-Type": admission.media_type} if admission.media_type else params
         conditions: list[list[Any]] = [["starts-with", "$Content-Type", ""]]
         limit = intake.size_limit(field)
-        if limit is not None:
+        if size is not None:
+            conditions.insert(0, ["content-length-range", size, size])
+        elif limit is not None:
             conditions.insert(0, ["content-length-range", 0, limit])
         answer = field.storage.generate_upload_url(
             row.key, admission.field_id, fields=fields or None, conditions=conditions

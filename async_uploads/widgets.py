@@ -159,7 +159,7 @@ class AsyncFileInput(ClearableFileInput):
     def _preview_url(self, row: AsyncTempFile) -> str:
         field = self.async_field
         try:
-            return str(field.storage.generate_download_url(row.key, self._field_id()))
+            return str(field.storage.generate_download_url(row.place, self._field_id()))
         except Exception:  # A preview is never worth a broken page, and a custom storage may raise anything.
             return ""
 

@@ -4,6 +4,8 @@ import django.db.models.deletion
 import django.utils.timezone
 from django.db import migrations, models
 
+import async_uploads.journal
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -17,14 +19,14 @@ class Migration(migrations.Migration):
             name="AsyncTempFile",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("upload_id", models.CharField(max_length=64, unique=True)),
-                ("key", models.CharField(max_length=500, unique=True)),
+                ("upload_id", async_uploads.journal.ExactCharField(max_length=64, unique=True)),
+                ("key", async_uploads.journal.ExactCharField(max_length=500, unique=True)),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
                 ("original_filename", models.CharField(max_length=255)),
                 ("field_name", models.CharField(max_length=255)),
                 ("field_label", models.CharField(max_length=255)),
                 ("storage", models.CharField(max_length=255)),
-                ("owner", models.CharField(blank=True, max_length=255)),
+                ("owner", async_uploads.journal.ExactCharField(blank=True, max_length=255)),
                 ("length", models.BigIntegerField(blank=True, null=True)),
                 ("metadata", models.TextField(blank=True)),
                 ("is_partial", models.BooleanField(default=False)),
@@ -34,13 +36,16 @@ class Migration(migrations.Migration):
                 ("digest", models.CharField(blank=True, max_length=255)),
                 ("expires_at", models.DateTimeField(blank=True, db_index=True, null=True)),
                 ("last_activity", models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
-                ("object_name", models.CharField(blank=True, max_length=500)),
+                ("object_name", async_uploads.journal.ExactCharField(blank=True, max_length=500)),
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
                 ("claim", models.CharField(blank=True, max_length=32, null=True)),
-                ("record", models.CharField(blank=True, max_length=255)),
-                ("moved_to_location", models.CharField(blank=True, db_index=True, max_length=500)),
+                ("record", async_uploads.journal.ExactCharField(blank=True, max_length=255)),
+                ("moved_to_location", async_uploads.journal.ExactCharField(blank=True, db_index=True, max_length=500)),
                 ("target_digest", models.CharField(blank=True, max_length=64, null=True, unique=True)),
                 ("promoted_at", models.DateTimeField(blank=True, null=True)),
+                ("source_removed_at", models.DateTimeField(blank=True, null=True)),
+                ("discarded_at", models.DateTimeField(blank=True, null=True)),
+                ("copy_id", models.TextField(blank=True)),
                 ("attempts", models.IntegerField(default=0)),
                 ("retry_at", models.DateTimeField(blank=True, null=True)),
                 ("error", models.TextField(blank=True)),
@@ -71,12 +76,46 @@ class Migration(migrations.Migration):
                         related_name="state",
                         serialize=False,
                         to="async_uploads.asynctempfile",
+                        to_field="upload_id",
                     ),
                 ),
                 ("lease_token", models.CharField(blank=True, db_index=True, max_length=32, null=True)),
                 ("lease_expires_at", models.DateTimeField(blank=True, null=True)),
                 ("release_requested", models.CharField(blank=True, max_length=16)),
                 ("release_requested_at", models.DateTimeField(blank=True, null=True)),
+                ("revision", models.BigIntegerField(default=0)),
+                ("part_size", models.BigIntegerField(blank=True, null=True)),
+                ("multipart_id", models.TextField(blank=True)),
+                ("part_count", models.IntegerField(default=0)),
+                ("parts_end", models.BigIntegerField(default=0)),
+                ("tail", models.JSONField(blank=True, default=list)),
+                ("is_unsettled", models.BooleanField(default=False)),
+                ("is_terminated", models.BooleanField(default=False)),
+                ("finished_etag", models.CharField(blank=True, max_length=255)),
+                ("finished_size", models.BigIntegerField(blank=True, null=True)),
             ],
+        ),
+        migrations.CreateModel(
+            name="UploadPart",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.IntegerField()),
+                ("etag", models.CharField(max_length=255)),
+                (
+                    "upload",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="parts",
+                        to="async_uploads.asynctempfile",
+                        to_field="upload_id",
+                    ),
+                ),
+            ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("upload", "number"), name="async_uploads_part_number"),
+                ],
+            },
         ),
     ]

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeVar
 
+from django.core.checks import CheckMessage
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files import File
 from django.core.files.storage import Storage
@@ -82,6 +84,9 @@ class AsyncUploadStorage(Storage):
     #: How the widget uploads: ``tus`` (needs ``upload_store``) or ``signed`` (``generate_upload_url``).
     transport: Literal["tus", "signed"] = "signed"
 
+    #: How long an unfinished upload can be without a byte, whatever ``UPLOAD_LIFETIME`` says; ``None`` for no limit.
+    max_lifetime: timedelta | None = None
+
     #: Whether a file with the same name is replaced; then a promised name is read at its upload first.
     overwrites = False
 
@@ -110,10 +115,41 @@ class AsyncUploadStorage(Storage):
     def move_file(self, from_key: str, to_key: str) -> None:
         """Give the file at ``from_key`` the name ``to_key``; must bear being repeated after it was interrupted.
 
+        A storage that copies may leave the source where it is; see ``source_lifetime``.
+
         Raises:
             FileExistsError: Another file has that name (where files are not overwritten).
         """
         raise NotImplementedError("move_file must be implemented")
+
+    def choose_object_name(self, field: Any, filename: str, key: str) -> str:
+        """Return where the bytes of a new tus upload go: its key, or at once a permanent name of their own (zero copy).
+
+        Such a name is never taken by anything else (64 random bits), fits ``field.max_length``, and ends in the file's
+        true name. A record that takes the upload gets exactly this name, and nothing is moved.
+
+        Args:
+            field: The model field (Any: those live above).
+            filename: The file's true name.
+            key: The upload's key.
+        """
+        return key
+
+    def source_lifetime(self) -> timedelta | None:
+        """Return how long after the promotion the source stays at the key: as long as URLs may have been signed for it.
+
+        ``None``: ``move_file`` leaves no source, and the store of tus uploads no pieces.
+        """
+        return None
+
+    def forget_source(self, row: journal.AsyncTempFile) -> None:
+        """Remove what ``move_file`` left at a promoted upload's key, when no URL can reach it any more; repeatable.
+
+        So with pieces of it that its store may have left behind, also where nothing was copied (zero copy).
+
+        Raises:
+            Exception: Anything: it will be tried again.
+        """
 
     def copies_on_move(self, from_key: str, to_key: str) -> bool:
         """Say whether ``move_file`` copies the bytes, so that large files are better moved outside of a request."""
@@ -138,6 +174,10 @@ class AsyncUploadStorage(Storage):
     def identity(self) -> str:
         """Return a text, at most 255 characters, that tells this storage from others that hold other files."""
         return shorten(f"{type(self).__module__}.{type(self).__qualname__}")
+
+    def probe(self) -> list[CheckMessage]:
+        """Find out by trying what the service lacks; asked by the check ``async_uploads_buckets``."""
+        return []
 
     def get_url_patterns(self, registry: AsyncFieldRegistry) -> list[URLPattern | URLResolver]:
         """Return the URL patterns that this storage adds to those of a registry."""
@@ -179,6 +219,8 @@ class AsyncUploadStorage(Storage):
 
     def discard_upload(self, row: journal.AsyncTempFile) -> bool:
         """Remove the bytes of an upload that nobody took over; repeatable. A storage that cannot delete keeps them.
+
+        A storage with zero copy looks first whether the object is the upload's own. The row itself is left alone.
 
         Returns:
             ``False`` when somebody is writing to it; nothing was changed.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import filecmp
 import glob
+import hashlib
 import os
 import shutil
 from contextlib import suppress
@@ -153,7 +155,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
         return None if size is None else VerifiedUpload(size, row.media_type, row.digest)
 
     def receive_direct(self, row: journal.AsyncTempFile, content: File[Any]) -> bool:
-        """Store the body of a signed upload at the row's key and record it as finished.
+        """Store the body of a signed upload at the row's key and record it as finished, with its type as verified.
 
         Returns:
             ``False`` when the upload is finished already, or has expired; nothing was changed.
@@ -177,7 +179,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
             with suppress(FileNotFoundError):
                 os.unlink(partial)
         now = timezone.now()
-        columns = {"finished_at": now, "last_activity": now, "length": size}
+        columns = {"finished_at": now, "last_activity": now, "length": size, "media_type": row.media_type}
         try:
             is_recorded = signals.record(
                 signals.upload_finished, {"pk": row.pk}, Q(finished_at=None, claim=None), columns
@@ -201,6 +203,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
         source, target = self.path_of(from_key), self.path_of(to_key)
         if not os.path.lexists(source):
             if os.path.lexists(target):  # moved before a crash
+                _remove_partials(source, target)
                 return
             raise FileNotFoundError(errno.ENOENT, "There is no such upload", from_key)
         made = self._make_directory(target)
@@ -215,6 +218,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
                 _sync_directory(directory)
         with suppress(FileNotFoundError):
             os.unlink(source)
+        _remove_partials(source, target)
         self._ensure_location_group_id(target)  # type: ignore[attr-defined]  # Django's own, missing in the stubs
 
     def copies_on_move(self, from_key: str, to_key: str) -> bool:
@@ -241,12 +245,13 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
     def return_file(self, key: str, name: str, length: int | None) -> None:
         """Undo a move that was interrupted: the claim kept everybody else of ours away from the name."""
         source, target = self.path_of(key), self.path_of(name)
+        _remove_partials(source, target)
         if not os.path.lexists(target):
             return
         if not os.path.lexists(source):
             if length is not None and os.stat(target).st_size == length:
                 self.move_file(name, key)
-        elif os.path.samefile(source, target):
+        elif _is_copy(source, target):
             os.unlink(target)
 
     def _give_name(self, source: str, target: str) -> None:
@@ -258,7 +263,7 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
         try:
             _link_or_rename(source, target)
         except FileExistsError:
-            if not os.path.samefile(source, target):
+            if not _is_copy(source, target):
                 raise
 
     def stored_size(self, name: str) -> int | None:
@@ -358,7 +363,7 @@ def _replace(source: str, target: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        partial = f"{target}.{os.urandom(6).hex()}.part"
+        partial = f"{_partial_prefix(source, target)}{os.urandom(6).hex()}.part"
         try:
             shutil.copyfile(source, partial)
             shutil.copymode(source, partial)
@@ -368,6 +373,27 @@ def _replace(source: str, target: str) -> None:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(partial)
+
+
+def _partial_prefix(source: str, target: str) -> str:
+    """Return how the names of half copies begin: they tell whose they are, wherever in the directory they end."""
+    digest = hashlib.sha256(os.path.basename(source).encode()).hexdigest()
+    return os.path.join(os.path.dirname(target), f".{digest[:32]}.")
+
+
+def _remove_partials(source: str, target: str) -> None:
+    """Remove what killed processes left half copied; whoever copies the same file at this moment is too late."""
+    for partial in glob.iglob(f"{glob.escape(_partial_prefix(source, target))}*.part"):
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+def _is_copy(source: str, target: str) -> bool:
+    """Say whether a file got a second name by a move that was interrupted: it is the same, or a copy elsewhere."""
+    if os.path.samefile(source, target):
+        return True
+    is_elsewhere = os.stat(source).st_dev != os.stat(target).st_dev
+    return is_elsewhere and filecmp.cmp(source, target, shallow=False)
 
 
 def _sync_directory(directory: str) -> None:

@@ -1,20 +1,21 @@
 """Broken on purpose: how the reference promotes. Our tests must fail on it.
 
-It moves the file in ``post_save``, inside the caller's transaction, saves the record a second time, and notes a failed
-move in the row, where nobody tries again.
+It moves the file in ``post_save``, inside the caller's transaction, trusts whatever key it is given, saves the record a
+second time, and notes a failed move in the row, where nobody tries again. What is written without ``post_save`` it
+never sees; its cleanup only removes what is old and was not moved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
 from django.db import models
+from django.utils import timezone
 
-from async_uploads import claims, journal
-from async_uploads.naming import choose_name
+from async_uploads import adoption, claims, journal, naming, references
 
 
 def prepare(instance: models.Model, field: Any, files: Sequence[Any]) -> None:
@@ -29,21 +30,34 @@ def adopt(instance: models.Model, fields: Sequence[Any], using: str, *, created:
         row = journal.find_by_key(file.name)
         if row is None:
             continue
-        name = choose_name(instance, field, row)
+        name = naming.choose_name(instance, field, row)
         try:
             field.storage.move_file(row.key, name)
         except Exception as error:
             row.error = repr(error)
         else:
             row.moved_to_location = file.name = name
+            row.promoted_at = row.source_removed_at = timezone.now()
             is_moved = True
         row.save()
     if is_moved:
         instance.save(using=using)
 
 
+def never(*args: Any, **kwargs: Any) -> None:
+    """Leave it undone."""
+
+
 @contextmanager
 def reference_design() -> Iterator[None]:
     """Let records be promoted as by the reference."""
-    with mock.patch.object(claims, "prepare", prepare), mock.patch.object(claims, "adopt", adopt):
+    replaced = (
+        (claims, "prepare", prepare),
+        (claims, "adopt", adopt),
+        (adoption, "adopt_on_commit", never),
+        (references, "adopt_columns", never),
+    )
+    with ExitStack() as stack:
+        for module, name, function in replaced:
+            stack.enter_context(mock.patch.object(module, name, function))
         yield

@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 from django.db import models
 from django.utils import timezone
 
-from async_uploads.journal import AsyncTempFile
+from async_uploads.journal import AsyncTempFile, write_database
 from async_uploads.models import AsyncFileField, AsyncImageField
 from async_uploads.storage.base import AsyncUploadStorage
 
@@ -150,17 +150,21 @@ def field_of(model: type[models.Model], name: str = "file") -> Any:
 def make_upload(
     field: Any, content: bytes = b"content", name: str = "a.txt", finished: bool = True, **facts: Any
 ) -> str:
-    """Write an upload as its tus endpoint would; returns its key."""
+    """Write an upload as its tus endpoint would; returns its key.
+
+    The bytes come first: a finished row without them would be a lie that a cleanup may meet.
+    """
     facts = {"length": len(content), "metadata": "filename YQ==", **facts}
     if finished:
         facts["finished_at"] = timezone.now()
-    row = AsyncTempFile.create_for_field(field, name, **facts)
+    row = AsyncTempFile.build_for_field(field, name, **facts)
     if field.storage is dictionary:
         dictionary.objects[row.key] = content
     else:
         path = Path(default_storage.path(row.key))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    row.save(using=write_database(), force_insert=True)
     return row.key
 
 

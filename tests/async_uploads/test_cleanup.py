@@ -23,9 +23,11 @@ from async_uploads.cleanup import MANY_ATTEMPTS, reconcile
 from async_uploads.journal import EXPIRED, AsyncTempFile, UploadState
 from tests.async_uploads.promoting import field_of, make_upload, media, row_of, tree
 from tests.async_uploads.test_promotion import run_in_threads
+from tests.async_uploads.test_saving import other
 from tests.testapp.models import Document
 
 assert media
+assert other
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("media")]
 
@@ -108,6 +110,20 @@ def test_a_foreign_file_with_the_promised_name_stays_when_the_record_is_gone(med
     Document.objects.all().delete()
     assert reconcile().returned == 1
     assert tree(media) == {key: b"hello", "docs/a.txt": b"foreign"}
+
+
+def test_a_claim_that_another_database_may_still_commit_is_not_counted_as_returned(media: Path, other: str) -> None:
+    key = make_upload(field_of(Document))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(promotion, "promote", lambda row: False)
+        Document(file=key).save(using=other)
+    Document.objects.using(other).all().delete()
+    report = reconcile()
+    assert (report.returned, report.failed, report.promoted) == (0, 0, 0)
+    assert row_of(key).is_claimed
+    AsyncTempFile.objects.update(last_activity=timezone.now() - promotion.COMMIT_GRACE)
+    assert reconcile(now=timezone.now() + timedelta(hours=1)).returned == 1
+    assert not row_of(key).is_claimed
 
 
 def test_keys_that_stand_in_columns_are_adopted(media: Path) -> None:
@@ -242,6 +258,19 @@ def test_uploads_of_a_field_that_is_gone_are_reported(media: Path) -> None:
     AsyncTempFile.objects.update(field_label="testapp.Gone.file")
     assert len(reconcile().problems) == 1
     assert list(tree(media)) == [key]
+
+
+def test_uploads_in_a_storage_that_their_field_has_left_are_reported(media: Path) -> None:
+    left, over = make_upload(field_of(Document)), make_upload(field_of(Document))
+    AsyncTempFile.objects.filter(key=left).update(storage="filesystem:/old")
+    make_old(left)
+    make_old(over)
+    report = reconcile()
+    assert report.expired == 1
+    assert len(report.problems) == 1
+    assert left in report.problems[0]
+    assert list(tree(media)) == [left]
+    assert row_of(left).claim is None
 
 
 def test_a_dry_run_changes_nothing(media: Path) -> None:

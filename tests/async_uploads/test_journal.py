@@ -135,7 +135,7 @@ def test_a_field_has_a_label() -> None:
 def test_a_state_tells_whether_it_is_leased() -> None:
     row = make_row()
     state = UploadState.objects.create(upload=row)
-    assert str(state) == f"{row.pk}: free"
+    assert str(state) == f"{row.upload_id}: free"
 
 
 def test_the_migration_matches_the_models() -> None:

@@ -82,7 +82,39 @@ def test_the_session_still_counts_after_login() -> None:
     login(request, user, backend="django.contrib.auth.backends.ModelBackend")
     request.session.save()
     later = make_request(request.session.session_key, user)
-    assert identities(later) == {owner, f"user:{user.pk}"}
+    assert {owner, f"user:{user.pk}"} <= identities(later)
+
+
+def test_uploads_begun_at_once_in_a_fresh_session_belong_to_it() -> None:
+    """Each request read the session before the other saved it; the last save wins."""
+    key = make_session()
+    requests = [make_request(key), make_request(key)]
+    for request in requests:
+        assert not list(request.session.keys())
+    owners = [owner_for_creation(request) for request in requests]
+    for request in requests:
+        request.session.save()
+    assert set(owners) <= identities(make_request(key))
+
+
+def test_an_upload_stays_its_sessions_when_another_tab_saves_what_it_read_before() -> None:
+    key = make_session()
+    other_tab, request = make_request(key), make_request(key)
+    other_tab.session["basket"] = [1]
+    owner = owner_for_creation(request)
+    request.session.save()
+    other_tab.session.save()
+    assert owner in identities(make_request(key))
+    assert owner_for_creation(make_request(key)) == owner
+
+
+def test_another_session_owns_nothing_of_it_and_the_owner_does_not_tell_its_key() -> None:
+    key = make_session()
+    owner = owner_for_creation(make_request(key))
+    assert key not in owner
+    assert not identities(make_request(make_session())) & {owner}
+    assert not identities(make_request("x" * 32))
+    assert not identities(make_request(owner.removeprefix("session:")))
 
 
 def test_an_upload_is_used_by_its_owner_or_by_anybody_when_it_has_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -138,6 +139,32 @@ def test_a_file_is_copied_between_file_systems(
     put(storage, KEY)
     storage.move_file(KEY, "docs/a.txt")
     assert tree(media) == {"docs/a.txt": b"hello"}
+
+
+def test_what_a_killed_process_left_half_copied_is_removed_by_the_next_move_and_by_giving_back(
+    storage: FileSystemAsyncUploadStorage, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EXDEV, "two file systems")
+
+    def die(source: str, target: str) -> None:
+        Path(target).write_bytes(b"hel")
+        raise KeyboardInterrupt
+
+    put(storage, KEY)
+    put(storage, "docs/mine.part", b"mine")
+    for finish in (lambda: storage.return_file(KEY, "docs/a.txt", 5), lambda: storage.move_file(KEY, "docs/b.txt")):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", no_room)
+            patch.setattr(os, "replace", no_room)
+            patch.setattr(shutil, "copyfile", die)
+            patch.setattr(os, "unlink", lambda path: None)  # a killed process does not tidy up
+            with pytest.raises(KeyboardInterrupt):
+                storage.move_file(KEY, "docs/a.txt")
+        assert b"hel" in tree(media).values()
+        finish()
+        assert b"hel" not in tree(media).values()
+    assert tree(media) == {"docs/b.txt": b"hello", "docs/mine.part": b"mine"}
 
 
 def test_an_error_of_the_disk_is_told(

@@ -172,6 +172,26 @@ class TestDirectUpload:
         with default_storage.open(row.key) as file:
             assert file.read() == b"hello"
 
+    def test_of_two_files_sent_at_once_the_type_of_the_stored_one_is_recorded(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = self.sign(client)
+        storage_class: Any = default_storage.__class__
+        receive = storage_class.receive_direct
+
+        def receive_later(self: Any, row: Any, content: Any) -> bool:
+            monkeypatch.undo()
+            assert client.post(url, {"file": SimpleUploadedFile("x", b"%PDF-1.4 faster")}).status_code == 201
+            return bool(receive(self, row, content))
+
+        monkeypatch.setattr(storage_class, "receive_direct", receive_later)
+        answer = client.post(url, {"file": SimpleUploadedFile("x", b"plain text")})
+        assert (answer.status_code, answer.json()["code"]) == (403, "used_token")
+        row = journal_row()
+        assert row.media_type == "application/pdf"
+        with default_storage.open(row.key) as file:
+            assert file.read() == b"%PDF-1.4 faster"
+
     def test_the_limit_ends_the_reading(self, client: Client) -> None:
         url = self.sign(client, Limited, "a.png")
         answer = client.post(url, {"file": SimpleUploadedFile("a.png", PNG + b"\0" * 1024 * 1024)})

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from async_uploads.cleanup import Report, reconcile
+from async_uploads.batches import Report
+from async_uploads.cleanup import reconcile
 
 _LINES = {
     "promoted": "claimed files moved to their permanent place",
@@ -16,6 +17,7 @@ _LINES = {
     "returned": "claims given back because no record holds them",
     "failed": "actions failed and will be tried again",
     "expired": "abandoned uploads removed",
+    "sources": "promoted uploads cleared of what they had left",
     "removed": "rows of files promoted long ago removed",
 }
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import django
 
@@ -15,8 +16,11 @@ def main() -> int:
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     from tests import settings
 
+    configured: dict[str, Any] = settings.DATABASES["default"]
     if name := os.environ.get("FAULTS_DATABASE"):
-        settings.DATABASES["default"]["NAME"] = name
+        configured["NAME"] = name
+    if level := os.environ.get("FAULTS_ISOLATION"):
+        configured["OPTIONS"]["isolation_level"] = level
     settings.RUN_DIRECTORY.mkdir(exist_ok=True)
     django.setup()
     logging.disable(logging.CRITICAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,37 @@ def connect() -> Any:
     configured: dict[str, Any] = settings.DATABASES["default"]
     if configured["ENGINE"].endswith("sqlite3"):
         return sqlite3.connect(configured["NAME"], timeout=20)
+    if configured["ENGINE"].endswith("mysql"):
+        import pymysql
+
+        place = {"host": configured["HOST"], "port": int(configured["PORT"]), "user": "root", "ssl_disabled": True}
+        return pymysql.connect(database=configured["NAME"], charset="utf8mb4", autocommit=True, **place)
     import psycopg
 
     return psycopg.connect(dbname=configured["NAME"], autocommit=True)
 
 
+def quote(name: str) -> str:
+    """Quote a name that may be a word of SQL (``key``)."""
+    return f"`{name}`" if settings.DATABASES["default"]["ENGINE"].endswith("mysql") else f'"{name}"'
+
+
+def select(database: Any, sql: str) -> list[Any]:
+    """Return all rows of a statement."""
+    cursor = database.cursor()
+    cursor.execute(sql)
+    return list(cursor.fetchall())
+
+
 def read_tree(media: Path) -> dict[str, bytes]:
     """Return every file; one that is moved at this moment is at one of its names."""
     found = {}
-    for path in media.rglob("*"):
-        try:
-            if path.is_file():
+    for directory, _, names in os.walk(media, followlinks=True):
+        for path in (Path(directory, name) for name in names):
+            try:
                 found[str(path.relative_to(media))] = path.read_bytes()
-        except FileNotFoundError:
-            continue
+            except FileNotFoundError:
+                continue
     return found
 
 
@@ -47,12 +65,12 @@ class Facts:
             for table, columns in COLUMNS.items():
                 for column in columns:
                     # A row's column may be NULL or empty: no file.
-                    for pk, value in database.execute(f'SELECT id, "{column}" FROM {table} ORDER BY id').fetchall():
+                    for pk, value in select(database, f"SELECT id, {quote(column)} FROM {table} ORDER BY id"):
                         if value:
                             self.columns[table, column, pk] = value
             names = ("key", "claim", "moved_to_location", "promoted_at", "target_digest")
-            listed = ", ".join(f'"{name}"' for name in names)
-            found = database.execute(f"SELECT {listed} FROM async_uploads_asynctempfile ORDER BY id").fetchall()
+            listed = ", ".join(map(quote, names))
+            found = select(database, f"SELECT {listed} FROM async_uploads_asynctempfile ORDER BY id")
             self.rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in found]
         finally:
             database.close()

@@ -24,7 +24,7 @@ METHODS = (
     "return_file",
     "stored_size",
 )
-CALLS = ("fsync", "link", "mkdir", "replace", "unlink")
+CALLS = ("chmod", "fsync", "link", "mkdir", "replace", "sendfile", "unlink")
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,16 @@ class Points:
     def __init__(self, fault: Fault | None = None, look: Callable[[], None] | None = None) -> None:
         self.fault, self.look = fault, look
         self.names: list[str] = []
+        self.statements = 0
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(connection.execute_wrapper(self.execute))
-            stack.enter_context(mock.patch.object(connection, "commit", self.wrap("COMMIT", connection.commit)))
+            for name in ("commit", "rollback"):
+                ending = self.wrap(name.upper(), getattr(connection, name))
+                stack.enter_context(mock.patch.object(connection, name, ending))
+            stack.enter_context(mock.patch.object(connection, "_set_autocommit", self.begin(connection)))
             storage = (
                 default_storage.__class__
                 if not hasattr(default_storage, "_wrapped")
@@ -64,28 +68,42 @@ class Points:
                 stack.enter_context(mock.patch.object(os, name, self.wrap(f"os.{name}", getattr(os, name))))
             yield
 
+    def begin(self, database: Any) -> Callable[[bool], None]:
+        """Return what opens a transaction where the driver does so (not SQLite's, which is sent a statement)."""
+        set_autocommit = database._set_autocommit
+
+        def call(autocommit: bool) -> None:
+            if autocommit:  # afterwards; nothing depends on it
+                set_autocommit(autocommit)
+            else:
+                self.pass_through("BEGIN", lambda: set_autocommit(autocommit), is_statement=True)
+
+        return call
+
     def execute(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         return self.pass_through(sql[:60], lambda: execute(sql, params, many, context), is_statement=True)
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self.pass_through(name, lambda: function(*args, **kwargs), is_statement=name == "COMMIT")
+            return self.pass_through(name, lambda: function(*args, **kwargs), is_statement=name.isupper())
 
         return call
 
     def pass_through(self, name: str, operation: Callable[[], Any], is_statement: bool) -> Any:
         number = len(self.names)
         self.names.append(name)
+        self.statements += is_statement
         # A BEGIN or SAVEPOINT that took effect and failed all the same is a lost connection, which is a kill.
         opens = name.startswith(("BEGIN", "SAVEPOINT"))
         self.pause()
         if self.fault and self.fault.number == number and (self.fault.side == "before" or opens):
             self.strike(is_statement)
-        result = operation()
-        if self.fault and self.fault.number == number and self.fault.side == "after":
-            self.strike(is_statement)
-        self.pause()
-        return result
+        try:
+            return operation()
+        finally:  # also of a call that fails as it should: a link between two file systems
+            if self.fault and self.fault.number == number and self.fault.side == "after":
+                self.strike(is_statement)
+            self.pause()
 
     def pause(self) -> None:
         if self.look is not None:

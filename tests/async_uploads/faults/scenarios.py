@@ -12,8 +12,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from async_uploads import promotion
-from async_uploads.cleanup import reconcile
+from async_uploads.cleanup import finish_claimed, reconcile
 from async_uploads.journal import AsyncTempFile
+from tests.async_uploads.faults import world
 from tests.async_uploads.faults.world import field_of, make_upload
 from tests.async_uploads.promoting import Triple
 from tests.testapp.models import Document
@@ -71,6 +72,31 @@ def prepare_abandoned() -> list[str]:
     keys = upload()
     AsyncTempFile.objects.update(last_activity=timezone.now() - timedelta(days=9))
     return keys
+
+
+def prepare_divided() -> list[str]:
+    world.divide()
+    return upload()
+
+
+def prepare_claimed_and_divided() -> list[str]:
+    world.divide()
+    return prepare_claimed()
+
+
+def prepare_copied_and_deleted() -> list[str]:
+    """The process died when the file was copied, and then the record was deleted."""
+    world.divide()
+    keys = upload()
+    with mock.patch("os.unlink", side_effect=OSError("died")):
+        Document.objects.create(file=keys[0])
+    AsyncTempFile.objects.update(error="", attempts=0)
+    Document.objects.all().delete()
+    return keys
+
+
+def finish_by_a_worker(keys: list[str]) -> None:
+    finish_claimed(AsyncTempFile.objects.get(key=keys[0]).pk)
 
 
 def save(keys: list[str]) -> None:
@@ -138,5 +164,8 @@ SCENARIOS = {
     "replace a file": Scenario(prepare_replacing, replace, stays={"docs/old.txt": b"old"}),
     "finish a claim": Scenario(prepare_claimed, clean_up),
     "adopt a key in a column": Scenario(prepare_column, clean_up),
+    "copy to another file system": Scenario(prepare_divided, save_in_transaction),
+    "let a worker copy": Scenario(prepare_claimed_and_divided, finish_by_a_worker),
+    "give back what was copied": Scenario(prepare_copied_and_deleted, clean_up, adopts=False),
     "expire": Scenario(prepare_abandoned, clean_up, adopts=False),
 }

@@ -1,4 +1,4 @@
-"""A row that somebody else holds is left out by the cleanup, which does not wait for it (PostgreSQL).
+"""A row that somebody else holds is left out by the cleanup, which does not wait for it (PostgreSQL, MariaDB).
 
 ``python -m tests.async_uploads.faults skipping`` prints one line of JSON.
 """
@@ -8,25 +8,20 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from django.db import connection
 from django.utils import timezone
 
-from async_uploads.cleanup import Report, reconcile
+from async_uploads.batches import Report
+from async_uploads.cleanup import reconcile
 from async_uploads.journal import AsyncTempFile
-from tests.async_uploads.faults import oracle, scenarios, world
+from tests.async_uploads.faults import scenarios, world
+from tests.async_uploads.faults.waiting import be_impatient, hold
 from tests.testapp.models import Document
 
 
 def clean_beside(held: str) -> tuple[Report, Report]:
     """Clean while a statement's rows are held, and once more."""
-    holder = oracle.connect()
-    holder.autocommit = False
-    holder.execute(held)
-    try:
+    with hold(held):
         first = reconcile(timedelta(days=3))
-    finally:
-        holder.rollback()
-        holder.close()
     return first, reconcile(timedelta(days=3))
 
 
@@ -42,8 +37,7 @@ def main() -> int:
         (scenarios.upload, journal_row, "expired"),
     ):
         world.reset()
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '2s'")  # waiting is an error
+        be_impatient()  # waiting is an error
         for _ in range(3):
             prepare()
         if member == "expired":

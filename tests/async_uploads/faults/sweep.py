@@ -21,6 +21,7 @@ from django.utils import timezone
 from async_uploads.cleanup import reconcile
 from tests.async_uploads.doubles import reference_design
 from tests.async_uploads.faults import world
+from tests.async_uploads.faults.census import Census
 from tests.async_uploads.faults.oracle import Facts, Violation
 from tests.async_uploads.faults.points import Fault, Points
 from tests.async_uploads.faults.scenarios import SCENARIOS, Scenario
@@ -45,7 +46,17 @@ def fork(operation: Callable[[], Any]) -> int:
         os._exit(1)
 
 
-def count_points(scenario: Scenario) -> list[str]:
+def take_census(scenario: Scenario) -> Census:
+    """Run it unbroken, and count what happens by other means than the points."""
+    world.reset()
+    keys = scenario.prepare()
+    census = Census()
+    with census.taken():
+        scenario.act(keys)
+    return census
+
+
+def count_points(scenario: Scenario, census: Census) -> list[str]:
     """Run it unbroken, here, and look at every moment; returns the names of its points."""
     world.reset()
     keys = scenario.prepare()
@@ -53,6 +64,8 @@ def count_points(scenario: Scenario) -> list[str]:
     with points.installed():
         scenario.act(keys)
     check_end(scenario, keys, is_adopted=scenario.adopts)
+    if missed := census.find_missed(points):
+        raise Violation(f"nothing was broken at {missed}")
     return points.names
 
 
@@ -112,10 +125,12 @@ def main(count: float, seed: float, is_double: float = False) -> int:
 
 def sweep(count: int, seed: int) -> int:
     """Count the points of clean runs, break all or some of them, and print the result."""
-    clean, faults, violations, kept = 0, [], list[str](), 0
+    clean, counted, faults, violations, kept = 0, 0, [], list[str](), 0
     for name, scenario in SCENARIOS.items():
         try:
-            found = count_points(scenario)
+            census = take_census(scenario)
+            counted += census.count
+            found = count_points(scenario, census)
         except Violation as error:
             violations.append(f"{name}, unbroken: {error!r}")
             continue
@@ -129,7 +144,9 @@ def sweep(count: int, seed: int) -> int:
             kept += strike(SCENARIOS[name], fault)
         except Exception as error:
             violations.append(f"{name}, {fault}, {point}: {error!r}")
+    world.reset()
     world.close()
-    result = {"clean": clean, "points": len(faults), "struck": len(chosen), "kept": kept, "violations": violations}
+    result = {"counted": counted, "clean": clean, "points": len(faults), "struck": len(chosen), "kept": kept}
+    result |= {"violations": violations}
     print(json.dumps(result))
     return len(violations)

@@ -1,7 +1,8 @@
-"""A process of its own with Django, a database of its own and an empty storage.."""
+"""A process of its own with Django, a database of its own and an empty storage."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.async_uploads import promoting
 from tests.testapp.models import Document
 
 MEDIA = Path(settings.MEDIA_ROOT)
+#: On Linux this is a file system of its own.
+ELSEWHERE = Path("/dev/shm", f"async-uploads-{os.getpid()}")
 MODELS = (promoting.Triple, Document)
 make_upload = promoting.make_upload
 field_of = promoting.field_of
@@ -28,8 +31,17 @@ def reset() -> None:
     """Empty the tables and the storage."""
     for model in (*MODELS, AsyncTempFile):
         model.objects.all().delete()
-    shutil.rmtree(MEDIA, ignore_errors=True)
+    for directory in (MEDIA, ELSEWHERE):
+        shutil.rmtree(directory, ignore_errors=True)
     MEDIA.mkdir(parents=True)
+
+
+def divide() -> None:
+    """Let the documents lie on another file system than the uploads."""
+    ELSEWHERE.mkdir()
+    (MEDIA / "docs").symlink_to(ELSEWHERE)
+    if ELSEWHERE.stat().st_dev == MEDIA.stat().st_dev:
+        raise LookupError(f"{ELSEWHERE} lies on the same file system as {MEDIA}")
 
 
 def close() -> None:
@@ -37,4 +49,4 @@ def close() -> None:
     connection.close()
 
 
-__all__ = ["MEDIA", "MODELS", "build", "close", "field_of", "make_upload", "reset"]
+__all__ = ["MEDIA", "MODELS", "build", "close", "divide", "field_of", "make_upload", "reset"]
