@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -49,6 +50,32 @@ def prepare_database(directory: Path) -> Path:
     return directory / "db.sqlite3"
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """A service that keeps a site's files.
+
+    Attributes:
+        storage: The storage, as in Django's ``STORAGES``.
+        url: Scheme, host and port of the service, for the browser.
+        read: Returns the bytes of a file by its name, past all of our code.
+        names: Returns the names of all files.
+    """
+
+    storage: Mapping[str, Any]
+    url: str
+    read: Callable[[str], bytes]
+    names: Callable[[], list[str]]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of ``cloud_settings``."""
+        return {
+            "DJANGO_SETTINGS_MODULE": "tests.e2e.cloud_settings",
+            "SITE_STORAGE": json.dumps(self.storage),
+            "SITE_CLOUD": self.url,
+        }
+
+
 class Site:
     """The example project, served; killable and restartable on the same port and directory.
 
@@ -57,21 +84,20 @@ class Site:
         directory: For its database, files and log; private to this site.
         database: A prepared database to begin with; see ``prepare_database``.
         language: Of the pages.
+        cloud: Who keeps its files, instead of its directory.
     """
 
-    def __init__(self, kind: Kind, directory: Path, *, database: Path, language: str = "en") -> None:
+    def __init__(
+        self, kind: Kind, directory: Path, *, database: Path, language: str = "en", cloud: Cloud | None = None
+    ) -> None:
         self.directory = directory
-        self.environment = build_environment(directory, language)
+        self.environment = {
+            **build_environment(directory, language),
+            **({} if cloud is None else cloud.environment),
+        }
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(database, directory / "db.sqlite3")
-        self.server = RunningServer(
-            kind,
-            directory,
-            env=self.environment,
-            wsgi="demo.wsgi:application",
-            asgi="demo.asgi:application",
-            health="/",
-        )
+        self.server = self.start_server(kind, directory)
 
     @property
     def url(self) -> str:
@@ -82,6 +108,17 @@ class Site:
     def media(self) -> Path:
         """Where its storage keeps files."""
         return self.directory / "media"
+
+    def start_server(self, kind: Kind, directory: Path) -> RunningServer:
+        """Start a server of the project, the first or another beside it; ``directory`` is for its log."""
+        return RunningServer(
+            kind,
+            directory,
+            env=self.environment,
+            wsgi="demo.wsgi:application",
+            asgi="demo.asgi:application",
+            health="/",
+        )
 
     def manage(self, *arguments: str) -> str:
         """Run a management command of the project in a process of its own; return what it printed."""
