@@ -1,4 +1,4 @@
-"""The benchmark script runs, proves what was stored, and writes down what it did. Nothing here looks at a clock."""
+"""The benchmark suite runs, proves what was stored, and writes down what it did. Nothing here looks at a clock."""
 
 from __future__ import annotations
 
@@ -6,33 +6,139 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.charts import Bar, draw
+from benchmarks.measuring import Scenario, summarise
+from benchmarks.page import main as write_page
+from benchmarks.targets import TARGETS, compare
 from tests.skips import need
 
-pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[1]
+#: Every scenario but those that only take long.
+SCENARIOS = (
+    *("one", "eight", "chunks", "durability", "huge", "create-4k", "create-256k", "head", "slow-200", "memory"),
+    *("cut", "takeover", "save", "s3-one-10", "s3-eight-0", "s3-small", "s3-chunks", "s3-memory"),
+)
+CONTESTANTS = ("c", "c sync", "c discard", "gunicorn", "uvicorn", "s3 sink", "uvicorn s3", "gunicorn s3")
 
 
-def test_the_throughput_script_compares_our_endpoint_with_the_node_server(tmp_path: Path) -> None:
-    need("node")
-    output = tmp_path / "result.json"
-    script = [sys.executable, str(ROOT / "benchmarks" / "throughput.py")]
-    options = ["--size", "1", "--rounds", "1", "--chunk", "0.3", "--directory", str(tmp_path), "--output", str(output)]
-    run = subprocess.run([*script, *options], capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    result = json.loads(output.read_text())
-    assert set(result) >= {"script", "at", "options", "machine", "versions", "commands", "rows", "runs", "void"}
-    assert result["void"] is False
-    subjects = {row["subject"] for row in result["rows"]}
-    ours = {"gunicorn, none", "gunicorn, data", "uvicorn, none", "uvicorn, data"}
-    assert subjects == {"discard", "write", "node", *ours}
-    for row in result["rows"]:
-        for ratio in ("to_peer", "to_ceiling"):
-            assert row[ratio]["min"] <= row[ratio]["median"] <= row[ratio]["max"]
-        assert {"cpu_seconds_per_gib", "rss_peak_mib"} <= row.keys()
-        assert row["subject"] in run.stdout
-    assert {run["subject"] for run in result["runs"] if run["verified"]} == subjects - {"discard"}
-    assert {"gunicorn", "uvicorn", "node", "python", "@tus/server", "@tus/file-store"} <= result["versions"].keys()
-    assert str(ROOT) not in output.read_text(), "the result names no path of this machine's checkout"
+@pytest.fixture(scope="module")
+def result_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A round of everything that needs no peer, in sizes that prove only that it works."""
+    need("cc")
+    directory = tmp_path_factory.mktemp("benchmarks")
+    output = directory / "result.json"
+    command = [sys.executable, "-m", "benchmarks", "--tiny", "--rounds", "1", "--this-python", "--directory", directory]
+    command += [word for name in SCENARIOS for word in ("--scenario", name)]
+    command += [word for name in CONTESTANTS for word in ("--contestant", name)]
+    run = subprocess.run([*command, "--output", output], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return output
+
+
+@pytest.fixture
+def result(result_path: Path) -> dict[str, Any]:
+    """What the round wrote."""
+    parsed: dict[str, Any] = json.loads(result_path.read_text())
+    return parsed
+
+
+@pytest.mark.e2e
+def test_a_result_says_who_took_part_with_which_versions_and_command_lines(result: dict[str, Any]) -> None:
+    assert {"suite", "format", "at", "options", "machine", "versions", "commands", "missing"} <= result.keys()
+    assert (result["failures"], result["missing"]) == ([], {})
+    assert set(result["commands"]) == set(CONTESTANTS)
+    assert {"python", "Django", "gunicorn", "uvicorn", "boto3", "cc"} <= result["versions"].keys()
+    assert "benchmarks.sites.wsgi:application" in result["commands"]["gunicorn"]
+    assert str(ROOT) not in json.dumps(result), "the result names no path of this machine's checkout"
+
+
+@pytest.mark.e2e
+def test_every_scenario_has_rows_of_ratios_within_rounds(result: dict[str, Any]) -> None:
+    assert tuple(result["scenarios"]) == SCENARIOS
+    for name, scenario in result["scenarios"].items():
+        assert scenario["problems"] == {}, name
+        assert scenario["rows"], name
+        for row in scenario["rows"]:
+            for ratio in row["ratios"].values():
+                assert ratio["min"] <= ratio["median"] <= ratio["max"]
+            assert row["medians"], (name, row["subject"])
+        assert {run["subject"] for run in scenario["runs"]} == {row["subject"] for row in scenario["rows"]}
+
+
+@pytest.mark.e2e
+def test_stored_bytes_were_compared_after_every_transfer_but_those_that_store_nothing(result: dict[str, Any]) -> None:
+    for name in ("one", "eight", "chunks", "durability", "huge", "create-4k", "create-256k", "slow-200", "s3-chunks"):
+        unverified = {run["subject"] for run in result["scenarios"][name]["runs"] if not run["verified"]}
+        assert unverified <= {"c discard"}, name
+
+
+@pytest.mark.e2e
+def test_each_result_of_ours_says_by_which_path_bodies_came(result: dict[str, Any]) -> None:
+    served = {row["subject"]: row["served"] for row in result["scenarios"]["one"]["rows"]}
+    assert served["uvicorn none"] == ["messages"]
+    assert served["gunicorn portable"] == ["stream"]
+    assert set(served["gunicorn none"]) <= {"socket", "splice"} != set()
+    assert served["c"] == []
+
+
+@pytest.mark.e2e
+def test_what_is_exact_is_exact(result: dict[str, Any]) -> None:
+    small = {row["subject"]: row["medians"] for row in result["scenarios"]["s3-small"]["rows"]}
+    assert small["uvicorn s3"]["requests.all"] == 1
+    assert small["gunicorn s3"]["requests.PutObject"] == 1
+    for row in result["scenarios"]["cut"]["rows"]:
+        assert row["medians"]["resent_share"] == 0, row["subject"]
+    for row in result["scenarios"]["takeover"]["rows"]:
+        assert row["medians"]["taken_over"] == 1, row["subject"]
+
+
+@pytest.mark.e2e
+def test_a_page_with_charts_is_made_of_a_result(result_path: Path, tmp_path: Path) -> None:
+    assert write_page([str(result_path), "--docs", str(tmp_path)]) == 0
+    page = (tmp_path / "measurements.md").read_text()
+    for name in SCENARIOS:
+        assert f"\n## {name}\n" in page
+    assert (tmp_path / "measurements" / "one.svg").read_text().startswith("<svg")
+    assert "(measurements/one.svg)" in page
+    assert json.loads((tmp_path / "measurements" / "results.json").read_text())["suite"] == "django-async-uploads"
+
+
+def test_a_void_run_makes_no_page(tmp_path: Path) -> None:
+    path = tmp_path / "void.json"
+    path.write_text(json.dumps({"failures": ["gunicorn none stored other bytes than were sent."]}))
+    assert write_page([str(path), "--docs", str(tmp_path)]) == 1
+    assert not (tmp_path / "measurements.md").exists()
+
+
+@pytest.mark.parametrize(("better", "expected"), [("less", [2.0, 4.0]), ("more", [0.5, 0.25])])
+def test_ratios_compare_runs_of_one_round_only(better: Any, expected: list[float]) -> None:
+    scenario = Scenario("x", "", lambda subject: True, lambda bench, subject: {}, "value", better, ("c",))
+    seconds = {(1, "c"): 10, (1, "ours"): 5, (2, "c"): 400, (2, "ours"): 100, (3, "ours"): 1}
+    runs = [{"round": number, "subject": name, "value": value} for (number, name), value in seconds.items()]
+    (ratio,) = [row["ratios"]["c"] for row in summarise(scenario, runs) if row["subject"] == "ours"]
+    assert (ratio["min"], ratio["max"]) == (min(expected), max(expected))
+
+
+def test_a_target_that_was_not_measured_has_no_figure() -> None:
+    found = list(compare({"scenarios": {}}))
+    assert len(found) == len(TARGETS)
+    assert {figure for _, figure in found} == {None}
+
+
+def test_a_target_is_a_floor_or_a_ceiling() -> None:
+    floors = {target.is_floor: target for target in TARGETS}
+    assert floors[True].is_met(floors[True].limit)
+    assert not floors[True].is_met(floors[True].limit - 0.1)
+    assert floors[False].is_met(floors[False].limit)
+    assert not floors[False].is_met(floors[False].limit + 0.1)
+
+
+def test_a_chart_has_a_bar_for_everybody_and_escapes_names() -> None:
+    chart = draw("a < b", "ratio", [Bar("one & only", "ours", 1.0, 0.5, 1.5), Bar("c", "ceiling", 2.0, 2.0, 2.0)])
+    assert chart.count("<rect") == 3
+    assert "one &amp; only" in chart
+    assert "a &lt; b" in chart

@@ -1,0 +1,162 @@
+"""Measure uploads: ours beside every peer, interleaved, as ratios.
+
+    python -m benchmarks [--full] [--scenario NAME ...] [--contestant NAME ...] [--rounds 5] [--output FILE]
+
+Installs what it needs below ``.build/bench``; compilers, Node.js, Go, Cargo, nginx and PostgreSQL are the machine's.
+A contestant that cannot be had is listed with the end of its error. Exit status 1: the run is void, one of ours failed
+or fewer than three streaming peers took part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.client import PERIOD, Payload
+from benchmarks.contestants import AZURE_CONNECTION, AZURE_KEY, CONTESTANTS, S3_ENDPOINT, Contestant, on_postgres
+from benchmarks.installing import Tools, Unavailable
+from benchmarks.measuring import Bench, Outcome, Subject, measure, show
+from benchmarks.processes import ROOT, Server, ServerFailed
+from benchmarks.reporting import build_result, judge
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.sinks import Azurite, Sink
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--full", action="store_true", help="the sizes of the documentation: gigabytes, about an hour")
+    parser.add_argument("--tiny", action="store_true", help="sizes that only prove that everything works")
+    parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS), help="only this (repeatable)")
+    names = sorted(contestant.name for contestant in CONTESTANTS)
+    parser.add_argument(
+        "--contestant", action="append", choices=names, help="only this (repeatable); fewer peers are fine"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (5)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order within rounds (0)")
+    parser.add_argument("--directory", type=Path, help="where servers store; a directory below .build")
+    parser.add_argument("--output", type=Path, help="the JSON file; a new one in benchmarks/results")
+    parser.add_argument("--this-python", action="store_true", help="measure ours with the Python that runs this")
+    parser.add_argument("--postgres", action="store_true", help="also measure our site on PostgreSQL (starts a server)")
+    parser.add_argument("--install", action="store_true", help="install everything, measure nothing")
+    return parser.parse_args(arguments)
+
+
+def start_postgres(stack: ExitStack) -> None:
+    """Start a PostgreSQL server of the run's own; libpq's variables lead every child to it.
+
+    Raises:
+        Unavailable: There is none on this machine.
+    """
+    from tests.servers.postgres import PostgresServer
+    from tests.skips import find_postgres
+
+    binaries = find_postgres()
+    if binaries is None:
+        raise Unavailable("no PostgreSQL server is installed")
+    server = stack.enter_context(PostgresServer(binaries))
+    os.environ.update(server.environment)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Install, measure, print the tables, write the JSON."""
+    options = parse_arguments(arguments)
+    tools = Tools(interpreter=Path(sys.executable) if options.this_python else None)
+    chosen = [one for one in CONTESTANTS if options.contestant is None or one.name in options.contestant]
+    scenarios = [SCENARIOS[name] for name in options.scenario or SCENARIOS]
+    base = options.directory or ROOT / ".build"
+    base.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=base))
+    missing: dict[str, str] = {}
+    subjects: list[Subject] = []
+    servers: list[Server] = []
+    outcomes: list[Outcome] = []
+    payload = Payload(directory, 1_048_583 if options.tiny else PERIOD)
+    bench = Bench(tools, payload, options.rounds, options.full, options.tiny, options.seed)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        stack.callback(payload.close)
+        if options.postgres:
+            try:
+                start_postgres(stack)
+                chosen += [on_postgres(one) for one in chosen if any(each.has_login for each in one.endpoints)]
+            except Unavailable as problem:
+                missing["postgres"] = str(problem)
+        for contestant in chosen:
+            subjects += start(contestant, bench, directory, stack, servers, missing)
+        if options.install:
+            print("\n".join(f"{name}: not to be had: {reason}" for name, reason in missing.items()) or "All there.")
+            return 0
+        for scenario in scenarios:
+            print(f"\n## {scenario.name}: {scenario.title}", flush=True)
+            outcomes.append(measure(bench, scenario, subjects))
+            print(show(outcomes[-1]), flush=True)
+        peers = {one.contestant.name for one in subjects if one.contestant.kind == "peer" and one.contestant.streams}
+        verdict = judge(
+            outcomes,
+            frozenset(subject.name for subject in subjects if subject.is_ours),
+            frozenset(peers),
+            is_complete=options.contestant is None,
+        )
+        shown = {name: getattr(options, name) for name in ("full", "tiny", "rounds", "seed")}
+        result = build_result(
+            tools=tools,
+            directory=directory,
+            options=shown,
+            servers=servers,
+            missing=missing,
+            outcomes=outcomes,
+            verdict=verdict,
+        )
+    output = options.output or ROOT / "benchmarks" / "results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    for name, reason in missing.items():
+        print(f"Not measured: {name}: {reason.splitlines()[-1] if reason else ''}")
+    for reason in verdict:
+        print(f"VOID: {reason}", file=sys.stderr)
+    print(f"\nRatios are within rounds, more is better: median (min to max). Written: {output}")
+    return 1 if verdict else 0
+
+
+def start(
+    contestant: Contestant,
+    bench: Bench,
+    directory: Path,
+    stack: ExitStack,
+    servers: list[Server],
+    missing: dict[str, str],
+) -> list[Subject]:
+    """Start a contestant and return its endpoints; none where it cannot be had, with the reason in ``missing``."""
+    print(f"{contestant.name} ...", file=sys.stderr, flush=True)
+    try:
+        server = contestant.build(bench.tools, directory)
+        stack.enter_context(server)
+    except (Unavailable, ServerFailed) as problem:
+        missing[contestant.name] = str(problem)[-1500:]
+        return []
+    servers.append(server)
+    if contestant.name == "s3 sink":
+        os.environ[S3_ENDPOINT] = f"http://127.0.0.1:{server.port}"
+        bench.sink = Sink(server.port, bench.tools.get("sink"), bench.payload.path)
+    if contestant.name == "azurite":
+        url = f"http://127.0.0.1:{server.port}/measured"
+        os.environ[AZURE_CONNECTION] = (
+            f"DefaultEndpointsProtocol=http;AccountName=measured;AccountKey={AZURE_KEY};BlobEndpoint={url};"
+        )
+        bench.azurite = Azurite(os.environ[AZURE_CONNECTION], bench.payload.sha256)
+    return [Subject(contestant, server, endpoint) for endpoint in contestant.endpoints]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Relays to object storage, against a sink that answers after a latency: throughput, requests and memory."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from benchmarks.client import GIB, MIB, Load
+from benchmarks.measuring import Bench, Scenario, Subject, Values
+
+CHUNK = 8 * MIB
+
+
+def _relay(bench: Bench, subject: Subject, load: Load, latency: int) -> Values:
+    sink = bench.get_sink()
+    sink.reset()
+    sink.set_latency(latency)
+    try:
+        values = bench.measure_load(subject, load)
+    finally:
+        sink.set_latency(0)
+    return values | {"latency_ms": latency}
+
+
+def _one(bench: Bench, subject: Subject, latency: int) -> Values:
+    return _relay(bench, subject, Load("upload", bench.pick(12, 64, 512) * MIB), latency)
+
+
+def _eight(bench: Bench, subject: Subject, latency: int) -> Values:
+    return _relay(bench, subject, Load("upload", bench.pick(9, 32, 128) * MIB, connections=8), latency)
+
+
+def _small(bench: Bench, subject: Subject) -> Values:
+    return _relay(bench, subject, Load("upload", 2 * MIB), 10)
+
+
+def _in_chunks(bench: Bench, subject: Subject) -> Values:
+    return _relay(bench, subject, Load("upload", bench.pick(20, 256, 1024) * MIB, chunk=CHUNK), 10)
+
+
+def _memory(bench: Bench, subject: Subject) -> Values:
+    """The peak for one and for eight uploads of 1 GiB, and what that is above an idle process, in parts of 8 MiB."""
+    size = bench.pick(12 * MIB, 256 * MIB, GIB)
+    values: Values = {"idle_rss_mib": round(subject.server.rss() / MIB, 1)}
+    for name, connections in (("one", 1), ("eight", 8)):
+        measured = _relay(bench, subject, Load("upload", size, connections=connections), 40)
+        values[f"{name}_mib"] = measured["rss_peak_mib"]
+        values[f"{name}_mib_per_upload"] = round((measured["rss_peak_mib"] - values["idle_rss_mib"]) / connections, 1)
+        values["served"] = measured["served"]
+    return values
+
+
+def _azure_one(bench: Bench, subject: Subject) -> Values:
+    return bench.measure_load(subject, Load("upload", bench.pick(12, 64, 256) * MIB))
+
+
+def _azure_chunks(bench: Bench, subject: Subject) -> Values:
+    return bench.measure_load(subject, Load("upload", bench.pick(12, 64, 256) * MIB, chunk=CHUNK))
+
+
+def _all(subject: Subject) -> bool:
+    return True
+
+
+def _relays(subject: Subject) -> bool:
+    return subject.contestant.kind != "ceiling"
+
+
+def _scenario(name: str, title: str, measure: Any, chooses: Any = _relays, **options: Any) -> Scenario:
+    return Scenario(name, title, chooses, measure, references=("node s3", "s3 sink"), backend="s3", **options)
+
+
+SCENARIOS = (
+    *(
+        _scenario(
+            f"s3-one-{latency}",
+            f"One large upload in one PATCH, relayed to an S3 that answers after {latency} ms.",
+            partial(_one, latency=latency),
+            _all,
+        )
+        for latency in (0, 10, 40)
+    ),
+    *(
+        _scenario(
+            f"s3-eight-{latency}",
+            f"Eight large uploads at once, relayed to an S3 that answers after {latency} ms.",
+            partial(_eight, latency=latency),
+        )
+        for latency in (0, 40)
+    ),
+    _scenario(
+        "s3-small",
+        "2 MiB in one PATCH, relayed to an S3 that answers after 10 ms, by the number of requests.",
+        _small,
+        metric="requests.all",
+    ),
+    _scenario(
+        "s3-chunks",
+        "One large upload in PATCHes of 8 MiB, relayed to an S3 that answers after 10 ms.",
+        _in_chunks,
+    ),
+    _scenario(
+        "s3-memory",
+        "Peak resident size for one and for eight uploads of 1 GiB, relayed to an S3 that answers after 40 ms.",
+        _memory,
+        metric="eight_mib",
+        rounds=1,
+        warms_up=False,
+        is_fresh=True,
+    ),
+    Scenario(
+        "azure-one",
+        "One large upload in one PATCH, relayed to Azurite.",
+        _relays,
+        _azure_one,
+        references=("node azure",),
+        backend="azure",
+    ),
+    Scenario(
+        "azure-chunks",
+        "One large upload in PATCHes of 8 MiB, relayed to Azurite.",
+        _relays,
+        _azure_chunks,
+        references=("node azure",),
+        backend="azure",
+    ),
+)

@@ -1,0 +1,162 @@
+"""What we set out to reach, and what a result says about it.
+
+Each target reads one or two scenarios; where they were not measured, it says so. Nothing here decides whether a run is
+valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+class Rows:
+    """The rows of a scenario of a result."""
+
+    def __init__(self, result: Result, scenario: str) -> None:
+        found = result["scenarios"].get(scenario, {"rows": []})
+        self._rows = {row["subject"]: row for row in found["rows"]}
+
+    def ratio(self, subject: str, reference: str) -> float:
+        """Return the median ratio of a subject to a reference.
+
+        Raises:
+            KeyError: It was not measured.
+        """
+        return float(self._rows[subject]["ratios"][reference]["median"])
+
+    def median(self, subject: str, name: str) -> float:
+        """Return the median of a value; raises ``KeyError`` where it was not measured."""
+        return float(self._rows[subject]["medians"][name])
+
+    def subjects(self) -> list[str]:
+        """Return who was measured."""
+        return list(self._rows)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something to reach.
+
+    Attributes:
+        text: What.
+        limit: The figure to reach.
+        measure: Reads the figure from a result; raises ``KeyError`` where it is not there.
+        is_floor: Whether the figure must be at least the limit, or at most.
+    """
+
+    text: str
+    limit: float
+    measure: Callable[[Result], float]
+    is_floor: bool = True
+
+    def is_met(self, figure: float) -> bool:
+        """Say whether a figure reaches the limit."""
+        return figure >= self.limit if self.is_floor else figure <= self.limit
+
+
+def _ratio(scenario: str, subject: str, reference: str) -> Callable[[Result], float]:
+    return lambda result: Rows(result, scenario).ratio(subject, reference)
+
+
+def _median(scenario: str, subject: str, name: str) -> Callable[[Result], float]:
+    return lambda result: Rows(result, scenario).median(subject, name)
+
+
+def _against_best_peer(scenario: str, subject: str, peers: tuple[str, ...]) -> Callable[[Result], float]:
+    """The ratio to the best of the peers that were measured."""
+
+    def measure(result: Result) -> float:
+        rows = Rows(result, scenario)
+        there = [peer for peer in peers if peer in rows.subjects()]
+        if not there:
+            raise KeyError(scenario)
+        return rows.ratio(subject, "c") / max(rows.ratio(peer, "c") for peer in there)
+
+    return measure
+
+
+def _cpu_to_c(scenario: str, subject: str) -> Callable[[Result], float]:
+    def measure(result: Result) -> float:
+        rows = Rows(result, scenario)
+        return rows.median(subject, "cpu_seconds_per_gib") / max(rows.median("c", "cpu_seconds_per_gib"), 0.01)
+
+    return measure
+
+
+def _chunks_to_one(subject: str, single: str) -> Callable[[Result], float]:
+    """The speed in PATCHes of 8 MiB with a login, to our own in one PATCH, both as ratios to C."""
+    return lambda result: Rows(result, "chunks").ratio(subject, "c") / Rows(result, "one").ratio(single, "c")
+
+
+def _share_of_node(scenario: str, subject: str) -> Callable[[Result], float]:
+    """Our p95 divided by Node's."""
+    return lambda result: 1 / Rows(result, scenario).ratio(subject, "node")
+
+
+def _parts(name: str, subject: str) -> Callable[[Result], float]:
+    """Resident bytes per upload above an idle process, in parts of 8 MiB."""
+    return lambda result: Rows(result, "s3-memory").median(subject, f"{name}_mib_per_upload") / 8
+
+
+#: Peers that stream and speak tus; nginx does not, and stands in the tables only.
+TUS_PEERS = ("tusd", "rustus", "node", "tuspyserver")
+
+TARGETS = (
+    Target("gunicorn, one upload, to C", 0.9, _ratio("one", "gunicorn none", "c")),
+    Target("gunicorn, one upload, to Node", 3.0, _ratio("one", "gunicorn none", "node")),
+    Target("gunicorn, eight uploads, to C", 0.9, _ratio("eight", "gunicorn none", "c")),
+    Target("gunicorn, one upload, CPU per GiB to C's", 1.3, _cpu_to_c("one", "gunicorn none"), is_floor=False),
+    Target(
+        "gunicorn, one upload, to the best tus peer", 1.0, _against_best_peer("one", "gunicorn none", TUS_PEERS)
+    ),
+    Target("gunicorn, portable path, one upload, to C", 0.4, _ratio("one", "gunicorn portable", "c")),
+    Target("gunicorn, portable path, one upload, to Node", 1.5, _ratio("one", "gunicorn portable", "node")),
+    Target("uvicorn, portable path, one upload, to C", 0.4, _ratio("one", "uvicorn none", "c")),
+    Target("uvicorn, portable path, one upload, to Node", 1.5, _ratio("one", "uvicorn none", "node")),
+    Target("gunicorn, SQLite, 8 MiB PATCHes with login, to own single PATCH", 0.6,
+           _chunks_to_one("gunicorn login", "gunicorn none")),
+    Target("gunicorn, PostgreSQL, 8 MiB PATCHes with login, to own single PATCH", 0.6,
+           _chunks_to_one("gunicorn login postgres", "gunicorn none")),
+    Target("gunicorn, 8 MiB PATCHes with login, to the best tus peer", 1.0,
+           _against_best_peer("chunks", "gunicorn login", TUS_PEERS)),
+    Target("uvicorn, 8 MiB PATCHes with login, to own single PATCH", 0.6,
+           _chunks_to_one("uvicorn login", "uvicorn none")),
+    Target("gunicorn, peak memory of the very large upload above a small one's, MiB", 5.0,
+           _median("memory", "gunicorn none", "growth_mib"), is_floor=False),
+    Target("uvicorn, peak memory of the very large upload above a small one's, MiB", 5.0,
+           _median("memory", "uvicorn none", "growth_mib"), is_floor=False),
+    Target("uvicorn, 1,000 slow clients: p95 of HEAD, share of Node's", 0.2,
+           _share_of_node("slow-1000", "uvicorn none"), is_floor=False),
+    Target("uvicorn, 1,000 slow clients: KiB of memory each", 150.0,
+           _median("slow-1000", "uvicorn none", "kib_per_client"), is_floor=False),
+    Target("gunicorn, 4 KiB creations with a row (SQLite), to Node without one", 1.0,
+           _ratio("create-4k", "gunicorn login", "node")),
+    Target("uvicorn, 4 KiB creations with a row (SQLite), to Node without one", 1.0,
+           _ratio("create-4k", "uvicorn login", "node")),
+    Target("uvicorn, HEAD per second, to a stock Django view", 2.5, _median("head", "uvicorn none", "to_stock")),
+    Target("gunicorn, share of a cut body to send again", 0.0, _median("cut", "gunicorn none", "resent_share"),
+           is_floor=False),
+    Target("uvicorn, share of a cut body to send again", 0.0, _median("cut", "uvicorn none", "resent_share"),
+           is_floor=False),
+    Target("save() with 10 GiB, milliseconds more than with 1 KiB", 20.0, _median("save", "gunicorn login", "more_ms"),
+           is_floor=False),
+    Target("gunicorn, S3 at 40 ms, one upload, to Node's store", 1.5, _ratio("s3-one-40", "gunicorn s3", "node s3")),
+    Target("uvicorn, S3 at 40 ms, one upload, to Node's store", 1.5, _ratio("s3-one-40", "uvicorn s3", "node s3")),
+    Target("uvicorn, S3, one upload: parts in memory", 4.0, _parts("one", "uvicorn s3"), is_floor=False),
+    Target("uvicorn, S3, eight uploads: parts in memory each", 4.0, _parts("eight", "uvicorn s3"), is_floor=False),
+    Target("S3: requests for 2 MiB in one PATCH", 1.0, _median("s3-small", "uvicorn s3", "requests.all"),
+           is_floor=False),
+)  # fmt: skip
+
+
+def compare(result: Result) -> Iterator[tuple[Target, float | None]]:
+    """Yield every target with its figure; ``None`` where the result does not have it."""
+    for target in TARGETS:
+        try:
+            yield target, target.measure(result)
+        except KeyError:
+            yield target, None
