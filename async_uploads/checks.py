@@ -175,7 +175,8 @@ def check_lifetime(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
     ]
 
 
-@register("async_uploads_buckets", deploy=True)
+# Newer versions of Django leave checks of databases out unless they are named, older ones tell them of no database.
+@register(Tags.database, "async_uploads_buckets", deploy=True)
 def check_buckets(
     app_configs: Sequence[AppConfig] | None = None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:

@@ -25,7 +25,7 @@ from async_uploads import intake, owners, signals, sniffing
 from async_uploads.journal import AsyncTempFile, find_upload, get_field_label, rows, write_database
 from async_uploads.pending import PendingUpload
 from async_uploads.values import AsyncFileInputData, clean_filename
-from tus_server.errors import TooLarge, UnsupportedMediaType
+from tus_server.errors import StoreUnavailable, TooLarge, UnsupportedMediaType
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -38,6 +38,7 @@ ERRORS: dict[str, str | _StrPromise] = {
     "incomplete": _("The upload is not finished"),
     "client_error": _("There was an unexpected error: %(error)s"),
     "invalid_image": forms.ImageField.default_error_messages["invalid_image"],
+    "unavailable": _("The file could not be looked at just now. Please submit the form again."),
     "not_storable": _("This file could not be stored. Please try again with JavaScript switched on."),
 }
 
@@ -145,19 +146,22 @@ def complete(field: Any, row: AsyncTempFile) -> int | None:
         Its size in bytes; ``None`` where the storage cannot tell.
 
     Raises:
-        ValidationError: It is not complete.
+        ValidationError: It is not complete, or its storage is away and the form may be sent again.
     """
     if row.is_finished:
         return row.length
     if row.metadata:  # tus keeps its metadata; a signed upload has none
         raise _refuse("incomplete")
-    found = field.storage.verify_upload(row.key, intake.size_limit(field))
-    if found is None:
-        raise _refuse("incomplete")
     try:
+        found = field.storage.verify_upload(row.key, intake.size_limit(field))
+        if found is None:
+            raise _refuse("incomplete")
         media_type = found.media_type or read_media_type(field.storage, row.key, row.original_filename) or ""
     except FileNotFoundError as error:
         raise _refuse("incomplete") from error
+    except (StoreUnavailable, OSError) as error:
+        logger.error("The upload %s could not be verified", row.key, exc_info=error)
+        raise _refuse("unavailable") from error
     # What the client declared of a signed upload proves nothing.
     row.length, row.media_type, row.finished_at = found.size, media_type, timezone.now()
     facts = {"length": row.length, "media_type": media_type, "finished_at": row.finished_at, "digest": found.digest}

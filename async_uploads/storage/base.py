@@ -164,6 +164,9 @@ class AsyncUploadStorage(Storage):
 
         Returns:
             ``None`` when it is not there or not complete.
+
+        Raises:
+            StoreUnavailable, OSError: Nothing can be said now; the form may be sent again.
         """
         return VerifiedUpload()
 

@@ -21,7 +21,7 @@ from async_uploads import conf
 from async_uploads.storage.s3_copy import MISSING_UPLOAD, NOT_IMPLEMENTED, PRECONDITION_FAILED, code_of
 
 if TYPE_CHECKING:
-    from async_uploads.storage.s3 import S3AsyncUploadStorage
+    from async_uploads.storage.s3_objects import S3Objects
 
 CONTENT = b"written by a check of django-async-uploads"
 DENIED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
@@ -42,7 +42,7 @@ class Probe:
         storage: The storage.
     """
 
-    def __init__(self, storage: S3AsyncUploadStorage) -> None:
+    def __init__(self, storage: S3Objects) -> None:
         self.storage = storage
         self.client = storage.client
         name = f"{storage.temporary_key_prefix}/check-{secrets.token_hex(8)}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import pickle
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
@@ -15,7 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import models
@@ -27,7 +30,8 @@ from async_uploads import cleanup, manifests, validation
 from async_uploads.journal import AsyncTempFile
 from async_uploads.storage import cloud, s3_copy, s3_post
 from async_uploads.storage.base import VerifiedUpload
-from async_uploads.storage.s3 import S3AsyncUploadStorage, describe
+from async_uploads.storage.s3 import S3AsyncUploadStorage
+from async_uploads.storage.s3_objects import describe
 from async_uploads.values import AsyncFileInputData
 from tests.async_uploads import s3
 from tests.async_uploads.promoting import field_of, row_of
@@ -340,6 +344,27 @@ def test_what_a_signed_upload_is_in_truth_decides(
     with pytest.raises(validation.ValidationError) as caught:
         validation.check(field_of(s3.Still), AsyncFileInputData(key=target["key"], name="a.png"))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "error", [ClientError({"Error": {"Code": "503"}}, "GetObject"), EndpointConnectionError(endpoint_url="x")]
+)
+def test_while_the_bucket_is_away_the_form_says_so(
+    bucket: str, client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    target = sign(client, s3.Still, "a.png", None)
+    put(s3.direct, target["key"], PNG, ContentType="image/png")
+    value = AsyncFileInputData(key=target["key"], name="a.png")
+
+    def fail(**parameters: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3.direct.client, "get_object", fail)
+        with pytest.raises(validation.ValidationError) as caught:
+            validation.check(field_of(s3.Still), value)
+    assert caught.value.code == "unavailable"
+    assert validation.check(field_of(s3.Still), value) is not None
 
 
 def test_verifying_tells_size_type_and_etag(bucket: str) -> None:
@@ -777,6 +802,13 @@ def make_picture() -> bytes:
 
 
 # The storage itself.
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "storages.backends.s3", None)
+    monkeypatch.delitem(sys.modules, "async_uploads.storage.s3")
+    with pytest.raises(ImproperlyConfigured, match=r"django-async-uploads\[s3\]"):
+        importlib.import_module("async_uploads.storage.s3")
 
 
 def test_files_are_not_overwritten_unless_that_is_asked_for(settings: Any) -> None:
