@@ -4,6 +4,7 @@
  * Nothing can be resumed; a new attempt sends the whole file again, to the same URL unless that was refused.
  */
 
+import { readCloudError } from "./cloud-errors.ts";
 import { type Engine, type EngineCallbacks, type EngineOptions, type Phase, parseErrorBody, parseRetryAfter } from "./engine.ts";
 import { SilenceWatch } from "./patience.ts";
 
@@ -127,7 +128,10 @@ export class SignedEngine implements Engine {
     this.callbacks.progress((event.loaded / event.total) * this.#options.file.size);
   }
 
-  #fail(phase: Phase, status: number, request: XMLHttpRequest | null, cause: unknown, silent = false): void {
+  #fail(phase: Phase, answered: number, request: XMLHttpRequest | null, cause: unknown, silent = false): void {
+    const body = request?.responseText ?? "";
+    const told = parseErrorBody(body);
+    const { status, code } = phase === "send" ? readCloudError(answered, body) : { status: answered, code: "" };
     if (phase === "send" && [401, 403, 404, 410].includes(status)) this.#target = null; // perhaps expired: ask again
     this.callbacks.failed({
       phase,
@@ -135,7 +139,8 @@ export class SignedEngine implements Engine {
       silent,
       foreign: false,
       retryAfter: parseRetryAfter(request?.getResponseHeader("Retry-After"), Date.now()),
-      ...parseErrorBody(request?.responseText ?? ""),
+      text: told.text,
+      code: told.code || code,
       cause,
     });
   }
