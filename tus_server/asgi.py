@@ -31,8 +31,8 @@ from tus_server.chain import Chain
 from tus_server.drivers import Suspended, admit, drive_async
 from tus_server.effects import Call
 from tus_server.lingering import DRAINING_SECONDS, LINGER_SECONDS, LateEnd, linger
-from tus_server.pool import CallPool
-from tus_server.routing import UploadRequest, UploadRoutes, leads_to_uploads
+from tus_server.pool import ADMISSION_THREADS, BODY_THREADS, CallPool
+from tus_server.routing import UploadRequest, UploadRoutes
 from tus_server.scopes import Listen, Scope, Send
 from tus_server.serving import get_serving
 from tus_server.signalling import has_thread, is_calm
@@ -86,9 +86,7 @@ class AdmittingHandler(ASGIHandler):
 
     async def _get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """Behind the middleware. A route that only seemed to be ours gets its body as Django would give it."""
-        if isinstance(request, UploadRequest) and not leads_to_uploads(
-            request.path_info, getattr(request, "urlconf", None)
-        ):
+        if isinstance(request, UploadRequest) and not self._leads_to_uploads(request):
             try:
                 request.give_body(cast(BinaryIO, await self.read_body(request.listen)))
             except RequestAborted:
@@ -97,9 +95,20 @@ class AdmittingHandler(ASGIHandler):
         response: HttpResponseBase = await super()._get_response_async(request)  # type: ignore[misc]
         return response
 
+    def _leads_to_uploads(self, request: UploadRequest) -> bool:
+        """Find the view, once and for all: no middleware comes between this and ``resolve_request``."""
+        request.match = None
+        try:
+            request.match = super().resolve_request(request)
+        except Exception:
+            # Django asks again and reports it.
+            return False
+        return isinstance(request.match.func, TusView)
+
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Find the view, as Django does; an upload's request meets the view's admission instead."""
-        match = super().resolve_request(request)
+        known = request.match if isinstance(request, UploadRequest) else None
+        match = super().resolve_request(request) if known is None else known
         if not isinstance(match.func, TusView):
             return match
         if isinstance(request, UploadRequest):
@@ -129,7 +138,8 @@ class UploadHandler(AdmittingHandler):
 
     def __init__(self, upload_paths: Sequence[str] = ()) -> None:
         super().__init__()
-        self.pool = CallPool()
+        self._admissions = CallPool(ADMISSION_THREADS, "tus-admission")
+        self._transfers = CallPool(BODY_THREADS, "tus-body")
         middleware = get_serving().upload_middleware
         self._inline = InlineHandler(settings.MIDDLEWARE)
         self._often = self._inline if middleware is None else InlineHandler(middleware)
@@ -137,6 +147,11 @@ class UploadHandler(AdmittingHandler):
         self._bodies: set[StreamedBody] = set()
         self._is_draining = False
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def close(self) -> None:
+        """Wait for the calls under way and end the threads."""
+        self._admissions.close()
+        self._transfers.close()
 
     def drain(self) -> None:
         """The server is going down: end every body now, and those to come; to be called in the loop's thread."""
@@ -161,7 +176,9 @@ class UploadHandler(AdmittingHandler):
 
     async def _stream(self, request: UploadRequest, send: Send) -> None:
         late = LateEnd(send)
-        request.run = partial(self.pool.run, around=partial(get_serving().database_context, request))
+        around = partial(get_serving().database_context, request)
+        request.run = partial(self._admissions.run, around=around)
+        request.run_body = partial(self._transfers.run, around=around)
         handler = self._often if request.comes_often else self._inline
         try:
             async with ThreadSensitiveContext():
@@ -210,12 +227,12 @@ class UploadHandler(AdmittingHandler):
     async def _receive(self, request: UploadRequest, proceed: Proceed) -> HttpResponse:
         """Receive the body and build the answer."""
         self._watch()
-        body = StreamedBody(request.listen, request.run, lambda: BUDGET_BYTES // max(len(self._bodies), 1))
+        body = StreamedBody(request.listen, request.run_body, lambda: BUDGET_BYTES // max(len(self._bodies), 1))
         self._bodies.add(body)
         if self._is_draining:
             body.drain()
         try:
-            answer = build_answer(await drive_async(request.take_waiting(), request.run, body))
+            answer = build_answer(await drive_async(request.take_waiting(), request.run_body, body))
         finally:
             self._bodies.discard(body)
             await body.close()

@@ -18,8 +18,10 @@ from tus_server.errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: How many calls to stores, databases and hooks may wait at the same time, in a process.
-POOL_THREADS = 8
+#: How many calls to stores, databases and hooks may wait at the same time, in a process: those of requests that decide
+#: about themselves, and those that move bodies. The first never wait for a storage that is slow for the second.
+ADMISSION_THREADS = 4
+BODY_THREADS = 8
 
 
 #: What is entered around the calls of a request, in their thread.
@@ -27,10 +29,15 @@ Around: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
 class CallPool:
-    """Where calls may wait: a bounded pool of threads, with Django's care for database connections around each."""
+    """Where calls may wait: a bounded pool of threads, with Django's care for database connections around each.
 
-    def __init__(self, threads: int = POOL_THREADS) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tus")
+    Args:
+        threads: How many.
+        name: What their names begin with.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     # Any: a call returns whatever its function does.
     async def run(self, call: Call, around: Around = nullcontext) -> Any:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
-from django.urls import get_resolver
+from django.urls import ResolverMatch, get_resolver
 from django.utils import translation
 
 from tus_server.drivers import Runner, Suspended, abandon
@@ -26,7 +26,8 @@ class UploadRequest(ASGIRequest):
     Attributes:
         listen: The server's ``receive``.
         waiting: What was admitted and waits for the body; it must be driven to its end, or abandoned.
-        run: Where calls for it may wait.
+        run, run_body: Where calls for it may wait, before and from its body on.
+        match: The view behind the middleware, once it is known.
         is_read: Whether the body was read to its end.
         is_gone: Whether the client vanished before that.
     """
@@ -35,6 +36,8 @@ class UploadRequest(ASGIRequest):
         super().__init__(scope, io.BytesIO())
         self.listen = listen
         self.run: Runner
+        self.run_body: Runner
+        self.match: ResolverMatch | None = None
         self.waiting: Suspended | None = None
         self.is_read = self.META.get("CONTENT_LENGTH") in (None, "", "0") and "HTTP_TRANSFER_ENCODING" not in self.META
         self.is_gone = False

@@ -121,7 +121,7 @@ def build(settings: Settings) -> Iterator[Callable[..., UploadHandler]]:
 
     yield build
     for handler in handlers:
-        handler.pool.close()
+        handler.close()
 
 
 @pytest.fixture
@@ -358,6 +358,24 @@ def test_a_digest_is_computed_where_sinks_may_wait(app: UploadHandler, monkeypat
     assert asyncio.run(play()).status == 204
     assert store.content(upload_id) == body
     assert set(seen) == {"tus"}
+
+
+def test_a_storage_that_holds_up_bodies_holds_up_nobody_else(app: UploadHandler) -> None:
+    upload_ids = [new_upload(MIB) for _ in range(20)]
+
+    async def play() -> None:
+        store.may_write.clear()
+        wires = [patch(app, upload_id, MIB) for upload_id in upload_ids]
+        for wire in wires:
+            wire.feed(bytes(MIB), more=False)
+        await until(lambda: all(wire.asked for wire in wires))
+        await asyncio.sleep(0.05)  # the pool of the bodies is full by now
+        head = Wire(app, "HEAD", f"/files/{upload_ids[0]}", TUS)
+        assert (await asyncio.wait_for(head.answer(), 5)).header("Upload-Offset") == "0"
+        store.may_write.set()
+        assert {(await wire.answer()).status for wire in wires} == {204}
+
+    asyncio.run(play())
 
 
 def test_many_bodies_at_once_gather_less_each(app: UploadHandler) -> None:

@@ -119,7 +119,7 @@ def build(settings: Settings) -> Iterator[Callable[..., UploadHandler]]:
 
     yield build
     for handler in handlers:
-        handler.pool.close()
+        handler.close()
 
 
 @contextmanager
@@ -158,13 +158,13 @@ def test_a_request_changes_threads_once_before_its_body_and_once_behind_it(
     app, upload_id = build(*USUAL), new_upload()
     with threads() as found:
         assert send_all(app, lambda: patch(app, upload_id, 10)).status == 204
-        assert found == ["tus"] * 2
+        assert found == ["tus-admission", "tus-body"]
     with threads() as found:
         assert head(app, upload_id).status == 200
-        assert found == ["tus"]
+        assert found == ["tus-admission"]
     with threads() as found:
         assert create(app).status == 201
-        assert found == ["tus"] * 2
+        assert found == ["tus-admission", "tus-body"]
 
 
 def test_a_listener_to_the_signals_of_a_request_gets_its_thread(build: Callable[..., UploadHandler]) -> None:
@@ -229,7 +229,7 @@ def test_hooks_see_the_session_s_user(
     app, upload_id = build(*USUAL), new_upload()
     with threads() as found:
         answer = head(app, upload_id, cookie)
-    assert (answer.status, hooks.seen, found) == (200, ["ann"], ["tus"])
+    assert (answer.status, hooks.seen, found) == (200, ["ann"], ["tus-admission"])
     assert "Cookie" in (answer.header("Vary") or "")
 
 
@@ -371,7 +371,7 @@ def test_named_paths_are_streamed(
         await wire.end()
 
     async_to_sync(play)()
-    app.pool.close()
+    app.close()
     assert store.content(upload_id) == b"01234"
 
 
