@@ -117,7 +117,7 @@ def finish(store: AzureStore, upload: Upload) -> Upload:
 
 
 def big(count: int) -> memoryview:
-    return memoryview(bytes(index % 251 for index in range(count)))
+    return memoryview((bytes(range(251)) * (count // 251 + 1))[:count])
 
 
 @pytest.fixture

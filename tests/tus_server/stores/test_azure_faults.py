@@ -56,7 +56,7 @@ class Site:
         return {blob.name: found.download_blob(blob.name).readall() if blob.size else b"" for blob in listed}
 
 
-@pytest.fixture(params=["memory", "azurite"])
+@pytest.fixture(params=["memory", pytest.param("azurite", marks=pytest.mark.e2e)])
 def new_site(request: pytest.FixtureRequest) -> Callable[[], Site]:
     """Makes sites: on the service as documented, and on Azurite."""
     if request.param == "memory":
