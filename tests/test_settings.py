@@ -12,7 +12,8 @@ from django.urls import reverse
 
 @pytest.mark.django_db
 def test_the_run_uses_the_database_that_it_asked_for() -> None:
-    expected = {"postgres": "postgresql", "mariadb": "mysql", "sqlite": "sqlite"}[os.environ.get("TEST_DATABASE", "sqlite")]
+    vendors = {"postgres": "postgresql", "mariadb": "mysql", "sqlite": "sqlite"}
+    expected = vendors[os.environ.get("TEST_DATABASE", "sqlite")]
     assert connection.vendor == expected
 
 

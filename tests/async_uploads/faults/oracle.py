@@ -68,7 +68,7 @@ class Facts:
                     for pk, value in select(database, f"SELECT id, {quote(column)} FROM {table} ORDER BY id"):
                         if value:
                             self.columns[table, column, pk] = value
-            names = ("key", "claim", "moved_to_location", "promoted_at", "target_digest")
+            names = ("key", "claim", "moved_to_location", "promoted_at", "target_digest", "attempts", "error")
             listed = ", ".join(map(quote, names))
             found = select(database, f"SELECT {listed} FROM async_uploads_asynctempfile ORDER BY id")
             self.rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in found]

@@ -92,7 +92,7 @@ def test_wherever_a_process_breaks_no_file_is_lost(database: Mapping[str, str]) 
 
 def test_a_crowd_that_submits_cleans_and_downloads_loses_nothing(database: Mapping[str, str]) -> None:
     kind = database.get("TEST_DATABASE", "sqlite")
-    seconds = 60 if IS_THOROUGH and kind != "sqlite" else {"postgres": 10, "mariadb": 5}.get(kind, 3)
+    seconds = 60 if IS_THOROUGH and kind != "sqlite" else 10 if kind == "postgres" else 3
     result = run("crowd", database, seconds, SEED)
     assert result["documents"] > 5
     assert {"save", "atomic", "bulk", "raw", "clean", "download"} <= set(result["counts"])
@@ -115,7 +115,7 @@ def test_locks_deadlocks_and_old_snapshots_lose_nothing(database: Mapping[str, s
 def test_the_isolation_that_mariadb_has_by_default_loses_nothing(database: Mapping[str, str]) -> None:
     repeatable = {**database, "FAULTS_ISOLATION": "repeatable read"}  # Django's own default is "read committed"
     run("waiting", repeatable)
-    run("crowd", repeatable, 60 if IS_THOROUGH else 4, SEED)
+    run("crowd", repeatable, 60 if IS_THOROUGH else 3, SEED)
 
 
 @pytest.mark.django_db(transaction=True)
