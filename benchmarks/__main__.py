@@ -25,9 +25,12 @@ from benchmarks.contestants import AZURE_CONNECTION, AZURE_KEY, CONTESTANTS, S3_
 from benchmarks.installing import Tools, Unavailable
 from benchmarks.measuring import Bench, Outcome, Subject, measure, show
 from benchmarks.processes import ROOT, Server, ServerFailed
-from benchmarks.reporting import build_result, judge
+from benchmarks.reporting import Report, find_streaming_peers, judge
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.sinks import Azurite, Sink
+
+#: The options that a result shows.
+SHOWN = ("full", "tiny", "rounds", "seed")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -97,30 +100,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.install:
             print("\n".join(f"{name}: not to be had: {reason}" for name, reason in missing.items()) or "All there.")
             return 0
-        for scenario in scenarios:
-            print(f"\n## {scenario.name}: {scenario.title}", flush=True)
-            outcomes.append(measure(bench, scenario, subjects))
-            print(show(outcomes[-1]), flush=True)
-        peers = {one.contestant.name for one in subjects if one.contestant.kind == "peer" and one.contestant.streams}
-        verdict = judge(
-            outcomes,
-            frozenset(subject.name for subject in subjects if subject.is_ours),
-            frozenset(peers),
-            is_complete=options.contestant is None,
-        )
-        shown = {name: getattr(options, name) for name in ("full", "tiny", "rounds", "seed")}
-        result = build_result(
-            tools=tools,
-            directory=directory,
-            options=shown,
-            servers=servers,
-            missing=missing,
-            outcomes=outcomes,
-            verdict=verdict,
-        )
-    output = options.output or ROOT / "benchmarks" / "results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+        output = options.output or ROOT / "benchmarks" / "results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        report = Report(tools, directory, servers, missing, {name: getattr(options, name) for name in SHOWN})
+        ours = frozenset(subject.name for subject in subjects if subject.is_ours)
+        verdict: list[str] = []
+        try:
+            for scenario in scenarios:
+                print(f"\n## {scenario.name}: {scenario.title}", flush=True)
+                outcomes.append(measure(bench, scenario, subjects))
+                print(show(outcomes[-1]), flush=True)
+                verdict = judge(outcomes, ours, find_streaming_peers(subjects), is_complete=options.contestant is None)
+                # After each scenario: a run that is interrupted has what it had measured.
+                output.write_text(json.dumps(report.build(outcomes, verdict), indent=1) + "\n")
+        except KeyboardInterrupt:
+            print("Interrupted; the result has the scenarios before.", file=sys.stderr)
     for name, reason in missing.items():
         print(f"Not measured: {name}: {reason.splitlines()[-1] if reason else ''}")
     for reason in verdict:

@@ -129,6 +129,14 @@ class Bench:
             require_fast(subject, values["served"])
         return values
 
+    @staticmethod
+    def forget(subject: Subject) -> None:
+        """Remove every file that a subject has stored: also what a broken upload before left, or wrote late."""
+        if subject.endpoint.files is not None:
+            for path in (subject.server.directory / subject.endpoint.files).rglob("*"):
+                if path.is_file() and path.name != "keep":
+                    path.unlink()
+
     def verify(self, subject: Subject, size: int, count: int) -> bool:
         """Compare every stored file of a size with what was sent, and remove everything that was stored.
 
@@ -263,6 +271,7 @@ def measure(bench: Bench, scenario: Scenario, subjects: Iterable[Subject]) -> Ou
         for name in order.sample(sorted(taking_part), len(taking_part)):
             subject = taking_part[name]
             try:
+                bench.forget(subject)
                 if scenario.is_fresh and number:
                     subject.server.restart()
                     warm_up(bench, subject)

@@ -84,6 +84,12 @@ def build_page(result: Result, *, is_busy: bool) -> str:
         verdict = "not measured" if figure is None else "met" if target.is_met(figure) else "**not met**"
         shown = "" if figure is None else _show(figure)
         lines.append(f"| {target.text} | {sign} {target.limit:g} | {shown} | {verdict} |")
+    missed = [target for target, figure in compare(result) if figure is not None and not target.is_met(figure)]
+    reasons = dict.fromkeys(target.reason for target in missed if target.reason)
+    if reasons:
+        lines += ["", "What keeps the missed ones from being met:", ""]
+        for reason in reasons:
+            lines += [f"* {'; '.join(target.text for target in missed if target.reason == reason)}. {reason}"]
     lines += ["", "Ratios: more is better, 1 is as fast as what is compared with.", ""]
     for name, scenario in result["scenarios"].items():
         lines += _build_section(name, scenario)

@@ -7,14 +7,14 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.client import MIB
 from benchmarks.installing import Tools
-from benchmarks.measuring import Outcome
+from benchmarks.measuring import Outcome, Subject
 from benchmarks.processes import ROOT, Server
 
 #: Fewer streaming peers than this beside C make a run worthless.
@@ -76,29 +76,53 @@ def _ask(command: Sequence[str], cwd: Path | None = None) -> str:
     return (done.stdout or done.stderr).strip()
 
 
-def build_result(
-    *,
-    tools: Tools,
-    directory: Path,
-    options: dict[str, Any],
-    servers: Sequence[Server],
-    missing: dict[str, str],
-    outcomes: Sequence[Outcome],
-    verdict: Sequence[str],
-) -> dict[str, Any]:
-    """Return the whole result as plain values."""
-    return {
-        "suite": "django-async-uploads",
-        "format": 1,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "options": options,
-        "machine": describe_machine(directory),
-        "versions": list_versions(tools),
-        "commands": {server.name: server.shown_command() for server in servers},
-        "missing": missing,
-        "failures": list(verdict),
-        "scenarios": {outcome.scenario.name: outcome.to_json() for outcome in outcomes},
-    }
+class Report:
+    """The result of a run. Machine and versions are those at its beginning.
+
+    Args:
+        tools: What was installed.
+        directory: Where the servers store.
+        servers: Who was started.
+        missing: Who was not, and why.
+        options: The run's.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        directory: Path,
+        servers: Sequence[Server],
+        missing: Mapping[str, str],
+        options: Mapping[str, Any],
+    ) -> None:
+        self._constant = {
+            "suite": "django-async-uploads",
+            "format": 1,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "options": dict(options),
+            "machine": describe_machine(directory),
+            "versions": list_versions(tools),
+            "commands": {server.name: server.shown_command() for server in servers},
+            "missing": dict(missing),
+        }
+
+    def build(self, outcomes: Sequence[Outcome], verdict: Sequence[str]) -> dict[str, Any]:
+        """Return the result as plain values.
+
+        Args:
+            verdict: Why the run is void; see ``judge``.
+        """
+        scenarios = {outcome.scenario.name: outcome.to_json() for outcome in outcomes}
+        return {**self._constant, "failures": list(verdict), "scenarios": scenarios}
+
+
+def find_streaming_peers(subjects: Sequence[Subject]) -> frozenset[str]:
+    """Return the names of the peers that were started, stream, and store files; relays do not count."""
+    return frozenset(
+        subject.contestant.name
+        for subject in subjects
+        if subject.contestant.kind == "peer" and subject.contestant.streams and subject.endpoint.backend == "files"
+    )
 
 
 def judge(

@@ -46,12 +46,14 @@ class Target:
         limit: The figure to reach.
         measure: Reads the figure from a result; raises ``KeyError`` where it is not there.
         is_floor: Whether the figure must be at least the limit, or at most.
+        reason: What keeps it from being met, where we know; shown only when it is not.
     """
 
     text: str
     limit: float
     measure: Callable[[Result], float]
     is_floor: bool = True
+    reason: str = ""
 
     def is_met(self, figure: float) -> bool:
         """Say whether a figure reaches the limit."""
@@ -102,29 +104,55 @@ def _parts(name: str, subject: str) -> Callable[[Result], float]:
     return lambda result: Rows(result, "s3-memory").median(subject, f"{name}_mib_per_upload") / 8
 
 
+def _client_headroom(result: Result) -> float:
+    """How much faster the load client is against a server that forgets than against the fastest that stores."""
+    rows = Rows(result, "one")
+    return rows.ratio("c discard", "c") / max(rows.ratio(name, "c") for name in rows.subjects() if name != "c discard")
+
+
+# Why some targets are missed. Said on the page, and only when they are.
+_MESSAGES = (
+    "uvicorn copies each body into messages of at most 64 KiB and allocates every one: most of the time goes to the "
+    "kernel, for memory given back and asked for again. Only taking the connection over from it would avoid that."
+)
+_ROWS = (
+    "A creation with a login is half a dozen statements through Django's ORM, each a third of a millisecond of CPU and "
+    "more; the Node server writes one small file. Without rows (`none`) ours is about as fast or faster."
+)
+_LOGIN = (
+    "Session, user, lease and row are six statements for each PATCH, which take about as long as the splice of its "
+    "8 MiB; under ASGI they also wait for a thread."
+)
+_CONNECTIONS = (
+    "uvicorn keeps up to 64 KiB of a body before it tells a client to wait, and for each connection a parser, a task "
+    "and their buffers."
+)
+
 #: Peers that stream and speak tus; nginx does not, and stands in the tables only.
 TUS_PEERS = ("tusd", "rustus", "node", "tuspyserver")
 
 TARGETS = (
-    Target("gunicorn, one upload, to C", 0.9, _ratio("one", "gunicorn none", "c")),
+    Target("load client: against `c discard`, to the fastest server that stores", 1.2, _client_headroom),
+    Target("gunicorn (splice), one upload, to C", 1.05, _ratio("one", "gunicorn none", "c")),
     Target("gunicorn, one upload, to Node", 3.0, _ratio("one", "gunicorn none", "node")),
-    Target("gunicorn, eight uploads, to C", 0.9, _ratio("eight", "gunicorn none", "c")),
+    Target("gunicorn (splice), eight uploads, to C", 1.05, _ratio("eight", "gunicorn none", "c")),
+    Target("gunicorn (splice), one very large upload, to C", 1.05, _ratio("huge", "gunicorn none", "c")),
     Target("gunicorn, one upload, CPU per GiB to C's", 1.3, _cpu_to_c("one", "gunicorn none"), is_floor=False),
     Target(
         "gunicorn, one upload, to the best tus peer", 1.0, _against_best_peer("one", "gunicorn none", TUS_PEERS)
     ),
     Target("gunicorn, portable path, one upload, to C", 0.4, _ratio("one", "gunicorn portable", "c")),
     Target("gunicorn, portable path, one upload, to Node", 1.5, _ratio("one", "gunicorn portable", "node")),
-    Target("uvicorn, portable path, one upload, to C", 0.4, _ratio("one", "uvicorn none", "c")),
-    Target("uvicorn, portable path, one upload, to Node", 1.5, _ratio("one", "uvicorn none", "node")),
+    Target("uvicorn, portable path, one upload, to C", 0.4, _ratio("one", "uvicorn none", "c"), reason=_MESSAGES),
+    Target("uvicorn, portable path, one upload, to Node", 1.5, _ratio("one", "uvicorn none", "node"), reason=_MESSAGES),
     Target("gunicorn, SQLite, 8 MiB PATCHes with login, to own single PATCH", 0.6,
-           _chunks_to_one("gunicorn login", "gunicorn none")),
+           _chunks_to_one("gunicorn login", "gunicorn none"), reason=_LOGIN),
     Target("gunicorn, PostgreSQL, 8 MiB PATCHes with login, to own single PATCH", 0.6,
-           _chunks_to_one("gunicorn login postgres", "gunicorn none")),
+           _chunks_to_one("gunicorn login postgres", "gunicorn none"), reason=_LOGIN),
     Target("gunicorn, 8 MiB PATCHes with login, to the best tus peer", 1.0,
            _against_best_peer("chunks", "gunicorn login", TUS_PEERS)),
     Target("uvicorn, 8 MiB PATCHes with login, to own single PATCH", 0.6,
-           _chunks_to_one("uvicorn login", "uvicorn none")),
+           _chunks_to_one("uvicorn login", "uvicorn none"), reason=_LOGIN),
     Target("gunicorn, peak memory of the very large upload above a small one's, MiB", 5.0,
            _median("memory", "gunicorn none", "growth_mib"), is_floor=False),
     Target("uvicorn, peak memory of the very large upload above a small one's, MiB", 5.0,
@@ -132,11 +160,11 @@ TARGETS = (
     Target("uvicorn, 1,000 slow clients: p95 of HEAD, share of Node's", 0.2,
            _share_of_node("slow-1000", "uvicorn none"), is_floor=False),
     Target("uvicorn, 1,000 slow clients: KiB of memory each", 150.0,
-           _median("slow-1000", "uvicorn none", "kib_per_client"), is_floor=False),
+           _median("slow-1000", "uvicorn none", "kib_per_client"), is_floor=False, reason=_CONNECTIONS),
     Target("gunicorn, 4 KiB creations with a row (SQLite), to Node without one", 1.0,
-           _ratio("create-4k", "gunicorn login", "node")),
+           _ratio("create-4k", "gunicorn login", "node"), reason=_ROWS),
     Target("uvicorn, 4 KiB creations with a row (SQLite), to Node without one", 1.0,
-           _ratio("create-4k", "uvicorn login", "node")),
+           _ratio("create-4k", "uvicorn login", "node"), reason=_ROWS),
     Target("uvicorn, HEAD per second, to a stock Django view", 2.5, _median("head", "uvicorn none", "to_stock")),
     Target("gunicorn, share of a cut body to send again", 0.0, _median("cut", "gunicorn none", "resent_share"),
            is_floor=False),

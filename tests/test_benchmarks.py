@@ -11,8 +11,13 @@ from typing import Any
 import pytest
 
 from benchmarks.charts import Bar, draw
-from benchmarks.measuring import Scenario, summarise
+from benchmarks.client import Payload
+from benchmarks.contestants import CONTESTANTS as EVERYBODY
+from benchmarks.installing import Tools
+from benchmarks.measuring import Bench, Mismatch, Outcome, Scenario, Subject, WrongPath, require_fast, summarise
 from benchmarks.page import main as write_page
+from benchmarks.processes import Server
+from benchmarks.reporting import find_streaming_peers, judge
 from benchmarks.targets import TARGETS, compare
 from tests.skips import need
 
@@ -121,6 +126,64 @@ def test_ratios_compare_runs_of_one_round_only(better: Any, expected: list[float
     runs = [{"round": number, "subject": name, "value": value} for (number, name), value in seconds.items()]
     (ratio,) = [row["ratios"]["c"] for row in summarise(scenario, runs) if row["subject"] == "ours"]
     assert (ratio["min"], ratio["max"]) == (min(expected), max(expected))
+
+
+def subject_of(name: str) -> Subject:
+    contestant = next(one for one in EVERYBODY if one.name == name)
+    return Subject(contestant, Server(name, (), Path("/nowhere")), contestant.endpoints[0])
+
+
+def test_a_run_with_fewer_than_three_streaming_peers_is_void_and_relays_do_not_count() -> None:
+    two = [
+        subject_of(name) for name in ("c", "nginx", "node", "rustus", "django-tus", "node s3", "node azure", "uvicorn")
+    ]
+    assert find_streaming_peers(two) == {"nginx", "node"}
+    assert len(judge([], frozenset(), find_streaming_peers(two), is_complete=True)) == 1
+    three = [*two, subject_of("tuspyserver")]
+    assert judge([], frozenset(), find_streaming_peers(three), is_complete=True) == []
+    assert judge([], frozenset(), frozenset(), is_complete=False) == []
+
+
+def test_a_failure_of_ours_voids_a_run_and_a_peer_s_does_not() -> None:
+    scenario = Scenario("one", "", lambda subject: True, lambda bench, subject: {})
+    outcome = Outcome(scenario, problems={"node": "Mismatch: x", "uvicorn none": "WrongPath: y"})
+    assert judge([outcome], frozenset({"uvicorn none"}), frozenset(), is_complete=False) == [
+        "one: uvicorn none: WrongPath: y"
+    ]
+
+
+@pytest.mark.parametrize("served", [{}, {"stream": 1}, {"splice": 1, "stream": 1}])
+def test_a_fast_endpoint_whose_bodies_came_by_another_path_fails(served: dict[str, int]) -> None:
+    subject = subject_of("gunicorn")
+    assert subject.endpoint.fast == {"socket", "splice"}
+    with pytest.raises(WrongPath):
+        require_fast(subject, served)
+    require_fast(subject, {"splice": 1})
+
+
+def bench_of(directory: Path) -> tuple[Bench, Subject]:
+    contestant = next(one for one in EVERYBODY if one.name == "c")
+    (directory / "files").mkdir()
+    bench = Bench(Tools(), Payload(directory, 101), rounds=1, full=False, tiny=True)
+    return bench, Subject(contestant, Server("c", (), directory), contestant.endpoints[0])
+
+
+def test_stored_files_are_compared_counted_and_removed(tmp_path: Path) -> None:
+    bench, subject = bench_of(tmp_path)
+    files = tmp_path / "files"
+    try:
+        (files / "a").write_bytes(bench.payload.read(1000))
+        (files / "a.info").write_bytes(b"{}")
+        assert bench.verify(subject, 1000, 1)
+        assert list(files.iterdir()) == []
+        with pytest.raises(Mismatch, match="0 files"):
+            bench.verify(subject, 1000, 1)
+        (files / "b").write_bytes(bench.payload.read(999) + b"?")
+        with pytest.raises(Mismatch, match="other bytes"):
+            bench.verify(subject, 1000, 1)
+        assert list(files.iterdir()) == []
+    finally:
+        bench.payload.close()
 
 
 def test_a_target_that_was_not_measured_has_no_figure() -> None:

@@ -76,7 +76,7 @@ def _cut(bench: Bench, subject: Subject) -> Values:
         raise LoadFailed("The server does not tell the offset after a cut.")
     if offset > sent:
         raise LoadFailed(f"The server claims {offset} bytes, sent were {sent}.")
-    _forget(bench, subject)
+    bench.forget(subject)
     return {"sent": sent, "kept": offset, "resent_share": (sent - offset) / sent, "resent_mib": (sent - offset) / MIB}
 
 
@@ -104,7 +104,7 @@ def _take_over(bench: Bench, subject: Subject) -> Values:
     if taken:
         bench.verify(subject, size, 1)
     else:
-        _forget(bench, subject)
+        bench.forget(subject)
     return {"seconds": seconds, "refusals": refusals, "taken_over": int(taken)}
 
 
@@ -121,13 +121,6 @@ def _save(bench: Bench, subject: Subject) -> Values:
         raise LoadFailed(f"Saving failed: {done.stderr[-1000:]}")
     values: Values = json.loads(done.stdout)
     return values | {"more_ms": values["large_ms"] - values["small_ms"]}
-
-
-def _forget(bench: Bench, subject: Subject) -> None:
-    directory = subject.server.directory / (subject.endpoint.files or "files")
-    for path in directory.rglob("*"):
-        if path.is_file():
-            path.unlink()
 
 
 def _speaks_tus(subject: Subject) -> bool:
