@@ -362,10 +362,10 @@ def test_each_request_of_a_cloud_upload_costs_the_statements_it_needs(cloud: Clo
     last = count(lambda: patch(client, url, 8, b"text"))
     assert cloud.calls == ["put"]
     assert count(lambda: request(client, "HEAD", url)) == ["SELECT"]
-    # As above to the manifest; then the manifest and its end, the manifest, the file's end and the row, the lease.
+    # As above to the manifest; then the manifest and its end, the file's end and the row, the lease.
     assert last == [
         *("SELECT", "UPDATE", "SELECT", "UPDATE"),
-        *("SELECT", "UPDATE", "SELECT", "UPDATE", "SELECT", "UPDATE"),
+        *("SELECT", "UPDATE", "UPDATE", "SELECT", "UPDATE"),
     ]
 
 

@@ -14,9 +14,10 @@ from tus_server.stores.azure_blobs import AzureBlobs
 from tus_server.stores.azure_blocks import Block, drop_writer, mark_writer
 from tus_server.stores.base import Sink
 from tus_server.stores.buffers import FileBuffer, MemoryBuffer, PartBuffer, ReceiveBudget
-from tus_server.stores.manifested import HEAD_BYTES, Fence, HeadCache
+from tus_server.stores.manifested import Fence
 from tus_server.stores.manifests import Segment
 from tus_server.stores.pipeline import DEPTH, DEPTH_OF_FILES, Pipeline
+from tus_server.stores.recent import HEAD_BYTES, HeadCache
 from tus_server.uploads import UploadRecord
 
 logger = logging.getLogger("tus_server.azure")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,11 +20,8 @@ from datetime import datetime
 from tus_server.errors import Locked, OffsetConflict, StoreUnavailable, UploadGone, UploadNotFound
 from tus_server.stores.base import Concatenates, DefersLength, Expires, Records, Sink, Terminates, UploadStore
 from tus_server.stores.manifests import Manifest, Manifests, Stale
+from tus_server.stores.recent import HeadCache, RecentIds
 from tus_server.uploads import Upload, UploadRecord
-
-#: How many bytes of an upload's beginning are remembered, and of how many uploads.
-HEAD_BYTES = 4096
-_HEADS = 512
 
 
 class Fence:
@@ -33,11 +29,15 @@ class Fence:
 
     Attributes:
         known: The manifest after the last advance that came through.
+
+    Args:
+        finished: Where to note uploads whose finished object was recorded.
     """
 
-    def __init__(self, manifests: Manifests, known: Manifest) -> None:
+    def __init__(self, manifests: Manifests, known: Manifest, finished: RecentIds | None = None) -> None:
         self.known = known
         self._manifests = manifests
+        self._finished = finished
         self._unsure: Manifest | None = None
 
     def advance(self, wanted: Manifest, new_parts: Sequence[str] = ()) -> Manifest:
@@ -54,6 +54,8 @@ class Fence:
         except BaseException:
             self._unsure = wanted
             raise
+        if self._finished is not None and self.known.finished is not None:
+            self._finished.add(self.known.upload_id)
         return self.known
 
     def resolve(self) -> Manifest:
@@ -77,36 +79,6 @@ def taken_over() -> OffsetConflict:
     return OffsetConflict(None, "Another request took this upload over.", code="taken_over")
 
 
-class HeadCache:
-    """The first bytes of uploads that came in through this process, so that looking at a file's type asks nobody."""
-
-    def __init__(self) -> None:
-        self._heads: OrderedDict[str, bytes] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def extend(self, upload_id: str, start: int, data: bytes) -> None:
-        """Remember acknowledged bytes; those that do not follow the remembered ones are of no use."""
-        with self._lock:
-            head = self._heads.pop(upload_id, b"")
-            if start == 0:
-                head = data[:HEAD_BYTES]
-            elif start == len(head):
-                head = (head + data)[:HEAD_BYTES]
-            self._heads[upload_id] = head
-            if len(self._heads) > _HEADS:
-                self._heads.popitem(last=False)
-
-    def get(self, upload_id: str) -> bytes:
-        """Return what is remembered of an upload, perhaps nothing."""
-        with self._lock:
-            return self._heads.get(upload_id, b"")
-
-    def forget(self, upload_id: str) -> None:
-        """Forget an upload: its bytes were lost, or it is gone."""
-        with self._lock:
-            self._heads.pop(upload_id, None)
-
-
 class ManifestedStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
     """A store over a cloud backend. Nothing is asked of the backend by ``create``, ``get`` and ``load``.
 
@@ -119,6 +91,7 @@ class ManifestedStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
         self.records = records
         self.manifests = manifests
         self.heads = HeadCache()
+        self._finished = RecentIds()
         self._writers: set[str] = set()
         self._writers_lock = threading.Lock()
 
@@ -186,7 +159,7 @@ class ManifestedStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
 
     def sync(self, upload: Upload) -> None:
         """See ``UploadStore``: the finished object is made and recorded in the manifest."""
-        if self.manifests.load(upload.record).finished is not None:
+        if upload.id in self._finished or self.manifests.load(upload.record).finished is not None:
             return
         with self._exclusive(upload):
             fence = self._fence(upload)
@@ -223,6 +196,7 @@ class ManifestedStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
                 self._remove(upload.record, manifest)
                 self.manifests.delete(upload.id)
             self.heads.forget(upload.id)
+            self._finished.forget(upload.id)
         self.records.delete(upload.id)
 
     def discard(self, record: UploadRecord) -> bool:
@@ -239,6 +213,7 @@ class ManifestedStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
                 return False
         self._remove(record, manifest)
         self.heads.forget(record.id)
+        self._finished.forget(record.id)
         return True
 
     def declare_length(self, upload: Upload, length: int) -> Upload:
@@ -279,7 +254,7 @@ class ManifestedStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
         # Of revision 0 is what was never written to, and what was removed.
         if manifest.is_terminated or not (manifest.revision or self._is_recorded(upload)):
             raise UploadGone()
-        return Fence(self.manifests, manifest)
+        return Fence(self.manifests, manifest, self._finished)
 
     def _is_recorded(self, upload: Upload) -> bool:
         try:

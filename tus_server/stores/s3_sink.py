@@ -17,9 +17,10 @@ from tus_server.errors import OffsetConflict, StoreUnavailable, TooLarge, Upload
 from tus_server.parts import PartLimits
 from tus_server.stores.base import Sink
 from tus_server.stores.buffers import FileBuffer, MemoryBuffer, PartBuffer, ReceiveBudget
-from tus_server.stores.manifested import HEAD_BYTES, Fence, HeadCache
+from tus_server.stores.manifested import Fence
 from tus_server.stores.manifests import Segment
 from tus_server.stores.pipeline import DEPTH, DEPTH_OF_FILES, Pipeline
+from tus_server.stores.recent import HEAD_BYTES, HeadCache
 from tus_server.stores.s3_client import S3Bucket, UploadMissing
 from tus_server.stores.s3_objects import Objects
 from tus_server.stores.s3_tails import SegmentLost, Tails

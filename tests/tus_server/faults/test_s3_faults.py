@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.tus_server.stores.s3_kit import Sender, Site, client_of, content_of, new_bucket
 from tus_server.errors import StoreUnavailable
@@ -221,8 +222,9 @@ def open_site(connect: Callable[[], Any]) -> Site:
 @pytest.fixture(
     params=[
         "memory",
-        pytest.param("small_moto", marks=pytest.mark.e2e),
+        # A real one, and in `make proof` the other stand-in.
         pytest.param("small_rgw", marks=pytest.mark.e2e),
+        *([pytest.param("small_moto", marks=pytest.mark.e2e)] if settings.default.max_examples > 100 else []),
     ]
 )
 def connect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:

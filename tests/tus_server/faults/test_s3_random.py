@@ -53,7 +53,7 @@ class Wandering(Played):
             if self.told == len(self.content) and self.head() == len(self.content):
                 return
             size = max(1, min(chunk, len(self.content) - self.told))
-            cut = self.chance.randrange(size) if self.chance.random() < 0.3 else None
+            cut = self.chance.randrange(size) if self.chance.random() < 0.5 else None
             fate = self.chance.random()
             if fate < 0.1:
                 self.faults.arm(self.chance.randrange(6), self.chance.choice(["before", "after"]))
