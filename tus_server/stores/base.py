@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from tus_server.errors import BadRequest
+from tus_server.errors import BadRequest, UploadGone
 from tus_server.uploads import Upload, UploadRecord
 
 
@@ -225,6 +225,29 @@ class Expires(ABC):
     @abstractmethod
     def expired(self, now: datetime, limit: int) -> list[Upload]:
         """Return at most ``limit`` unfinished and partial uploads that have expired, oldest first."""
+
+
+class RecordedStore(UploadStore, DefersLength, Expires):
+    """A store whose lengths and expiries stand in its records alone."""
+
+    def declare_length(self, upload: Upload, length: int) -> Upload:
+        """See ``DefersLength``."""
+        return replace(upload, record=self.records.set_length(upload.id, length))
+
+    def touch(self, upload: Upload, now: datetime, expires_at: datetime | None) -> Upload:
+        """See ``Expires``."""
+        self.records.touch(upload.id, now, expires_at)
+        return replace(upload, record=replace(upload.record, expires_at=expires_at))
+
+    def expired(self, now: datetime, limit: int) -> list[Upload]:
+        """See ``Expires``. Uploads whose bytes are gone count too, with offset 0, so that they can be terminated."""
+        found = []
+        for record in self.records.expired(now, limit):
+            try:
+                found.append(self.load(record))
+            except UploadGone:
+                found.append(Upload(record, 0))
+        return found
 
 
 class Concatenates(ABC):

@@ -18,7 +18,14 @@ from datetime import datetime
 from pathlib import Path
 
 from tus_server.errors import BadRequest, Locked, OffsetConflict, StorageFull, StoreUnavailable, UploadGone
-from tus_server.stores.base import Concatenates, DefersLength, Expires, Records, Sink, Splices, Terminates, UploadStore
+from tus_server.stores.base import (
+    Concatenates,
+    RecordedStore,
+    Records,
+    Sink,
+    Splices,
+    Terminates,
+)
 from tus_server.stores.copying import copy_range
 from tus_server.stores.sidecars import FileRecords
 from tus_server.stores.syncing import Durability, directories, sync_path
@@ -44,7 +51,7 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("The upload directory cannot be used right now.") from error
 
 
-class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
+class FilesystemStore(RecordedStore, Terminates, Concatenates):
     """Uploads in a directory.
 
     Args:
@@ -178,25 +185,6 @@ class FilesystemStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
             finally:
                 os.close(descriptor)
         self.records.delete(upload.id)
-
-    def declare_length(self, upload: Upload, length: int) -> Upload:
-        """See ``DefersLength``."""
-        return replace(upload, record=self.records.set_length(upload.id, length))
-
-    def touch(self, upload: Upload, now: datetime, expires_at: datetime | None) -> Upload:
-        """See ``Expires``."""
-        self.records.touch(upload.id, now, expires_at)
-        return replace(upload, record=replace(upload.record, expires_at=expires_at))
-
-    def expired(self, now: datetime, limit: int) -> list[Upload]:
-        """See ``Expires``. Uploads whose data file is lost count too, with offset 0, so that they can be terminated."""
-        found = []
-        for record in self.records.expired(now, limit):
-            try:
-                found.append(self.load(record))
-            except UploadGone:
-                found.append(Upload(record, 0))
-        return found
 
     def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
         """See ``Concatenates``. The final's size tells what was copied before; blocks are shared where possible."""

@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from tus_server.errors import Locked, OffsetConflict, StoreUnavailable, UploadGone, UploadNotFound
-from tus_server.stores.base import Concatenates, DefersLength, Expires, Records, Sink, Terminates, UploadStore
+from tus_server.stores.base import Concatenates, RecordedStore, Records, Sink, Terminates
 from tus_server.stores.manifests import Manifest, Manifests, Stale
 from tus_server.stores.recent import HeadCache, RecentIds
 from tus_server.uploads import Upload, UploadRecord
@@ -79,7 +79,7 @@ def taken_over() -> OffsetConflict:
     return OffsetConflict(None, "Another request took this upload over.", code="taken_over")
 
 
-class ManifestedStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
+class ManifestedStore(RecordedStore, Terminates, Concatenates):
     """A store over a cloud backend. Nothing is asked of the backend by ``create``, ``get`` and ``load``.
 
     Args:
@@ -215,25 +215,6 @@ class ManifestedStore(UploadStore, Terminates, DefersLength, Expires, Concatenat
         self.heads.forget(record.id)
         self._finished.forget(record.id)
         return True
-
-    def declare_length(self, upload: Upload, length: int) -> Upload:
-        """See ``DefersLength``."""
-        return replace(upload, record=self.records.set_length(upload.id, length))
-
-    def touch(self, upload: Upload, now: datetime, expires_at: datetime | None) -> Upload:
-        """See ``Expires``."""
-        self.records.touch(upload.id, now, expires_at)
-        return replace(upload, record=replace(upload.record, expires_at=expires_at))
-
-    def expired(self, now: datetime, limit: int) -> list[Upload]:
-        """See ``Expires``. One whose removal was interrupted counts too, with offset 0."""
-        found = []
-        for record in self.records.expired(now, limit):
-            try:
-                found.append(self.load(record))
-            except UploadGone:
-                found.append(Upload(record, 0))
-        return found
 
     def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
         """See ``Concatenates``. The manifest tells what was copied before."""

@@ -10,13 +10,11 @@ from datetime import datetime
 from tus_server.errors import Locked, OffsetConflict, UploadGone, UploadNotFound
 from tus_server.stores.base import (
     Concatenates,
-    DefersLength,
-    Expires,
+    RecordedStore,
     Records,
     ReplacedRecords,
     Sink,
     Terminates,
-    UploadStore,
 )
 from tus_server.uploads import Upload, UploadRecord
 
@@ -60,7 +58,7 @@ class MemoryRecords(ReplacedRecords):
         return [record for _, record in sorted(found, key=lambda pair: pair[0])[:limit]]
 
 
-class MemoryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
+class MemoryStore(RecordedStore, Terminates, Concatenates):
     """Uploads in byte arrays of this process; gone with it."""
 
     def __init__(self) -> None:
@@ -113,19 +111,6 @@ class MemoryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates):
                 raise Locked()
             del self._data[upload.id], self._writers[upload.id]
         self.records.delete(upload.id)
-
-    def declare_length(self, upload: Upload, length: int) -> Upload:
-        """See ``DefersLength``."""
-        return replace(upload, record=self.records.set_length(upload.id, length))
-
-    def touch(self, upload: Upload, now: datetime, expires_at: datetime | None) -> Upload:
-        """See ``Expires``."""
-        self.records.touch(upload.id, now, expires_at)
-        return replace(upload, record=replace(upload.record, expires_at=expires_at))
-
-    def expired(self, now: datetime, limit: int) -> list[Upload]:
-        """See ``Expires``. Uploads whose bytes are gone count too, with offset 0, so that they can be terminated."""
-        return [Upload(record, len(self._data.get(record.id, b""))) for record in self.records.expired(now, limit)]
 
     def concatenate(self, final: Upload, partials: Sequence[Upload]) -> Upload:
         """See ``Concatenates``. All of it at once: memory is quick."""
