@@ -110,7 +110,7 @@ def _client_headroom(result: Result) -> float:
     return rows.ratio("c discard", "c") / max(rows.ratio(name, "c") for name in rows.subjects() if name != "c discard")
 
 
-# Why some targets are missed. Said on the page, and only when they are.
+# What we suppose keeps targets from being met: not each was shown by a profile. Said on the page, and only when missed.
 _MESSAGES = (
     "uvicorn copies each body into messages of at most 64 KiB and allocates every one: most of the time goes to the "
     "kernel, for memory given back and asked for again. Only taking the connection over from it would avoid that."
