@@ -71,7 +71,7 @@ class AzureSink(Sink):
         self._budget = store.budget
         is_in_file = part_size > self._budget.largest_in_memory
         self._new_buffer: Callable[[], PartBuffer] = (
-            partial(FileBuffer, 0) if is_in_file else partial(MemoryBuffer, self._budget, self)
+            partial(FileBuffer, 0) if is_in_file else partial(MemoryBuffer, self._budget, self, part_size)
         )
         self._pipeline: Pipeline[Block] = Pipeline(DEPTH_OF_FILES if is_in_file else DEPTH)
         self._lock = threading.Lock()
@@ -99,6 +99,8 @@ class AzureSink(Sink):
                 while data:
                     buffer = self._gather()
                     room = self._part_size - buffer.size
+                    if (buffer.size + len(data[:room])) * 2 >= self._part_size:
+                        self._pipeline.wait_for_room()
                     buffer.append(data[:room])
                     data = data[room:]
                     if buffer.size == self._part_size and not self._may_be_whole():

@@ -167,11 +167,18 @@ class PartBuffer(Protocol):
 
 
 class MemoryBuffer:
-    """A part in memory, counted in the budget."""
+    """A part in memory, counted in the budget.
 
-    def __init__(self, budget: ReceiveBudget, holder: Holder) -> None:
+    Args:
+        budget: Where its bytes are counted.
+        holder: Who holds them.
+        part_size: How many bytes a full part has.
+    """
+
+    def __init__(self, budget: ReceiveBudget, holder: Holder, part_size: int) -> None:
         self._budget = budget
         self._holder = holder
+        self._part_size = part_size
         self._data = bytearray()
         self._taken = 0
 
@@ -188,7 +195,17 @@ class MemoryBuffer:
         """
         self._budget.take(len(data), self._holder)
         self._taken += len(data)
+        was_less = len(self._data) * 2 < self._part_size
         self._data += data
+        if was_less and self._part_size <= len(self._data) * 2 < self._part_size * 2:
+            self._reserve()
+
+    def _reserve(self) -> None:
+        """Make room for the whole part: what grows by and by is given an eighth more than it needs, and keeps it."""
+        data = bytearray(self._part_size)
+        data[: len(self._data)] = self._data
+        del data[len(self._data) :]  # half of it and more is there, so the room stays
+        self._data = data
 
     def prepend(self, pieces: Iterable[bytes], size: int, *, may_wait: bool = True) -> None:
         """See ``PartBuffer``. May wait for the budget, before the first piece is fetched.

@@ -67,10 +67,19 @@ class Pipeline(Generic[T]):
         return not self._flying and not self._results
 
     def submit(self, call: Callable[[], T]) -> None:
-        """Send a call on its way, and wait first while ``depth`` others are.
+        """Send a call on its way, when there is room for it.
 
         Raises:
             BaseException: What an earlier call failed with; this one was not made.
+        """
+        self.wait_for_room()
+        self._flying.append(self._pool.submit(call))
+
+    def wait_for_room(self) -> None:
+        """Wait while ``depth`` calls are on their way.
+
+        Raises:
+            BaseException: What an earlier call failed with.
         """
         while len(self._flying) >= self._depth and self.error is None:
             wait([self._flying[0]])
@@ -78,7 +87,6 @@ class Pipeline(Generic[T]):
         self._gather()
         if self.error is not None:
             raise self.error
-        self._flying.append(self._pool.submit(call))
 
     def take(self) -> list[T]:
         """Return the results that are next in order and have come, each once. Never waits, never raises."""

@@ -92,7 +92,7 @@ class S3Sink(Sink):
     def _new_buffer(self) -> PartBuffer:
         if self._uses_files:
             return FileBuffer(self._position - self._begin)
-        return MemoryBuffer(self._backend.budget, self)
+        return MemoryBuffer(self._backend.budget, self, self._part_size)
 
     # --- receiving --------------------------------------------------------------------------------------------
 
@@ -112,6 +112,9 @@ class S3Sink(Sink):
                     if self._position == self._begin + self._part_size:
                         self._send()
                     piece = data[: self._begin + self._part_size - self._position]
+                    if (self._position - self._begin + len(piece)) * 2 >= self._part_size:
+                        # Behind three parts on their way half a part is enough: four at most, with all that is around.
+                        self._pipeline.wait_for_room()
                     self._buffer.append(piece)
                     if self._position < HEAD_BYTES:
                         self._head += piece[: HEAD_BYTES - self._position]

@@ -158,7 +158,7 @@ def make(request: pytest.FixtureRequest) -> object:
             return False
 
     def make(gap: int) -> PartBuffer:
-        return MemoryBuffer(budget, Holder()) if request.param == "memory" else FileBuffer(gap)
+        return MemoryBuffer(budget, Holder(), 12) if request.param == "memory" else FileBuffer(gap)
 
     make.budget = budget  # type: ignore[attr-defined]
     return make
@@ -181,6 +181,19 @@ def test_a_part_is_gathered_and_what_was_missing_put_in_front(make: object) -> N
     buffer.close()
     buffer.close()
     assert make.budget.used == 0  # type: ignore[attr-defined]
+
+
+def test_a_part_in_memory_takes_no_more_than_its_size() -> None:
+    class Holder:
+        def flush(self) -> bool:
+            return False
+
+    for piece in (1000, 4096, 65536, 600_000):
+        buffer = MemoryBuffer(ReceiveBudget(), Holder(), 1_000_000)
+        while buffer.size < 1_000_000:
+            buffer.append(memoryview(bytes(min(piece, 1_000_000 - buffer.size))))
+        assert buffer.body().__alloc__() <= 1_000_001
+        buffer.close()
 
 
 def test_what_cannot_be_fetched_changes_nothing(make: object) -> None:
