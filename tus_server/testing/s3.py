@@ -8,6 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from tus_server.errors import StoreUnavailable
 from tus_server.stores.manifests import Manifest
 from tus_server.stores.s3_client import S3Client
 from tus_server.testing.faults import Faults, When
@@ -56,6 +57,11 @@ class LockedFaults(Faults):
         self.is_dead = False
         self._lock = threading.Lock()
         self._die = False
+
+    def arm(self, skip: int, when: When, error: Callable[[], BaseException] = StoreUnavailable) -> None:
+        """See ``Faults``."""
+        self._die = False  # of a death that was called off
+        super().arm(skip, when, error)
 
     def arm_death(self, skip: int, when: When) -> None:
         """Let the process die at one call: the next but ``skip``."""

@@ -65,6 +65,13 @@ class Site:
         manifest = self.manifests.reload(upload.id)
         return self.recording.received(self.bucket, self.store.key(upload.record), manifest)
 
+    def finished(self, upload_id: str) -> bytes:
+        """Return the object of a finished upload, past the store."""
+        record = self.records.get(upload_id)
+        assert record.finished_at is not None
+        data: bytes = self.client.get_object(Bucket=self.bucket, Key=self.store.key(record))["Body"].read()
+        return data
+
     def keys(self) -> list[str]:
         """Return all keys of the bucket, or of the location in it."""
         answer = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.options.get("location", ""))
