@@ -39,8 +39,9 @@ def _in_chunks(bench: Bench, subject: Subject) -> Values:
 
 
 def _memory(bench: Bench, subject: Subject) -> Values:
-    """The peak for one and for eight uploads of 1 GiB, and what that is above an idle process, in parts of 8 MiB."""
+    """The peak for one and for eight uploads of 1 GiB, and what that is above an idle process that has served one."""
     size = bench.pick(12 * MIB, 256 * MIB, GIB)
+    _relay(bench, subject, Load("upload", 2 * MIB), 0)
     values: Values = {"idle_rss_mib": round(subject.server.rss() / MIB, 1)}
     for name, connections in (("one", 1), ("eight", 8)):
         measured = _relay(bench, subject, Load("upload", size, connections=connections), 40)
