@@ -1,4 +1,4 @@
-"""How a cloud serves a file by a signed URL: under its true name, and shown in the page only where that is harmless."""
+"""How a file is served by a signed URL: under its true name, and by a cloud in the page only where that is harmless."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ from async_uploads.storage.base import (
     shorten,
     without_journal,
 )
+from async_uploads.storage.downloads import find_original_name
 from async_uploads.values import truncate_name
 from tus_server.stores.filesystem import FilesystemStore
 
@@ -116,18 +117,11 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
             parameters: ``{"cache_control": ..., "content_disposition": ..., "content_type": ...}`` for the answer.
             kwargs: Any: ignored.
         """
-        payload: dict[str, Any] = {"name": key, "field_id": field_id, "filename": self.find_original_name(key)}
+        payload: dict[str, Any] = {"name": key, "field_id": field_id, "filename": find_original_name(self, key)}
         if isinstance(parameters, dict):
             payload["parameters"] = parameters
         token = signing.sign(payload, "download", expire or conf.get("DOWNLOAD_URL_EXPIRY"))
         return f"{self._reverse(field_id, DOWNLOAD_ROUTE)}?{urlencode({'token': token})}"
-
-    def find_original_name(self, name: str) -> str:
-        """Return the file's true name while its row exists, else the last part of ``name``."""
-        row = journal.rows().filter(storage=self.identity(), moved_to_location=name).order_by("-pk").first()
-        if row is None and self.is_temporary_path(name):
-            row = journal.find_by_key(name)
-        return row.original_filename if row is not None else name.rsplit("/", 1)[-1]
 
     def _reverse(self, field_id: str, route: str) -> str:
         owning = [registry for registry in registries if field_id in registry.fields_by_id]
