@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -30,6 +31,7 @@ from async_uploads.journal import (
 )
 from async_uploads.records import build_record, read_state, to_row
 from async_uploads.registry import AsyncFieldRegistry
+from async_uploads.statements import Insert, Select, Update, slot
 from tus_server.errors import BadRequest, Forbidden, StoreUnavailable, TusError, UploadGone, UploadNotFound
 from tus_server.stores.base import Concatenates, DefersLength, Expires, Records, Sink, Terminates, UploadStore
 from tus_server.uploads import Upload, UploadRecord
@@ -37,6 +39,23 @@ from tus_server.uploads import Upload, UploadRecord
 logger = logging.getLogger("async_uploads.journal_store")
 
 UNCLAIMED = Q(claim=None) | Q(claim=EXPIRED)
+#: What can still be finished: neither done already, nor being removed.
+_UNFINISHED = Q(finished_at=None) & ~Q(claim=EXPIRED)
+
+
+def _this() -> QuerySet[AsyncTempFile]:
+    return rows().filter(upload_id=slot(AsyncTempFile, "upload_id"))
+
+
+_CREATE = Insert(AsyncTempFile)
+_LAST_ACTIVITY = slot(AsyncTempFile, "last_activity")
+_READ = Select(lambda: _this().select_related("state"))
+_TOUCH = Update(_this, last_activity=_LAST_ACTIVITY, expires_at=slot(AsyncTempFile, "expires_at"))
+_FINISH = Update(
+    lambda: _this().filter(_UNFINISHED),
+    finished_at=slot(AsyncTempFile, "finished_at"),
+    last_activity=_LAST_ACTIVITY,
+)
 
 
 class JournalRecords(Records):
@@ -58,8 +77,11 @@ class JournalRecords(Records):
     # Any: the model fields are known by what they carry, not by their class.
     def find_field(self, label: str) -> Any:
         """Return the field of this registry with a label; ``None`` when it has none."""
-        fields = self.registry.fields_by_id.values()
-        return next((field for field in fields if get_field_label(field) == label), None)
+        fields = self.registry.fields_by_id
+        usual = fields.get(label)  # under its label, unless the registry gives other ids
+        if usual is not None and get_field_label(usual) == label:
+            return usual
+        return next((field for field in fields.values() if get_field_label(field) == label), None)
 
     def create(self, record: UploadRecord) -> None:
         """See ``Records``. The row exists: ``RegistryStore.create`` needs its key to know where the bytes go."""
@@ -67,7 +89,7 @@ class JournalRecords(Records):
     def get(self, upload_id: str) -> UploadRecord:
         """See ``Records``."""
         with translated():
-            row = rows().filter(upload_id=upload_id).select_related("state").first()
+            row = _READ.first(write_database(), upload_id=upload_id)
         field = None if row is None else self.find_field(row.field_label)
         if row is None or field is None:
             raise UploadNotFound
@@ -84,24 +106,36 @@ class JournalRecords(Records):
             raise BadRequest(f"The upload's length is {record.length} already.", code="length_fixed")
         return record
 
-    def set_finished(self, upload_id: str, at: datetime.datetime) -> UploadRecord:
-        """See ``Records``."""
+    def set_finished(self, record: UploadRecord, at: datetime.datetime) -> UploadRecord:
+        """See ``Records``. One statement where nobody listens, and nobody else has finished it before.
+
+        Raises:
+            UploadGone: The cleanup is removing it; nothing was changed.
+        """
         with translated():
             moment = to_row(at)
-            columns = {"finished_at": moment, "last_activity": moment}
-            try:
-                signals.record(signals.upload_finished, {"upload_id": upload_id}, Q(finished_at=None), columns)
-            except (OperationalError, InterfaceError, TusError):
-                raise
-            except Exception as error:  # the next request that meets the upload finishes it
-                logger.exception("A receiver of upload_finished failed for the upload %s", upload_id)
-                raise StoreUnavailable("The upload could not be recorded as finished.") from error
-        return self.get(upload_id)
+            if signals.upload_finished.receivers:
+                is_first = self._tell_finished(record.id, {"finished_at": moment, "last_activity": moment})
+            else:
+                values = {"upload_id": record.id, "finished_at": moment, "last_activity": moment}
+                is_first = bool(_FINISH.run(write_database(), **values))
+        return replace(record, finished_at=at) if is_first else self.get(record.id)
+
+    @staticmethod
+    def _tell_finished(upload_id: str, columns: Mapping[str, Any]) -> bool:
+        try:
+            return signals.record(signals.upload_finished, {"upload_id": upload_id}, _UNFINISHED, columns)
+        except (OperationalError, InterfaceError, TusError):
+            raise
+        except Exception as error:  # the next request that meets the upload finishes it
+            logger.exception("A receiver of upload_finished failed for the upload %s", upload_id)
+            raise StoreUnavailable("The upload could not be recorded as finished.") from error
 
     def touch(self, upload_id: str, now: datetime.datetime, expires_at: datetime.datetime | None) -> None:
         """See ``Records``."""
         with translated():
-            rows().filter(upload_id=upload_id).update(last_activity=to_row(now), expires_at=to_row(expires_at))
+            values = {"last_activity": to_row(now), "expires_at": to_row(expires_at)}
+            _TOUCH.run(write_database(), upload_id=upload_id, **values)
 
     def delete(self, upload_id: str) -> None:
         """See ``Records``. A row that a record has claimed stays.
@@ -166,7 +200,7 @@ class RegistryStore(UploadStore, Terminates, DefersLength, Expires, Concatenates
             )
             if not record.is_partial:  # of which no record ever takes the name
                 row.object_name = field.storage.choose_object_name(field, filename, row.key)
-            row.save(using=write_database(), force_insert=True)
+            _CREATE.run(write_database(), row)
         complete = build_record(row, record.max_size, UploadState(upload=row))
         return self._substore(complete).create(complete)
 

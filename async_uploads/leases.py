@@ -18,11 +18,12 @@ from datetime import timedelta
 from typing import Any, cast
 
 from django.db import DatabaseError, IntegrityError, close_old_connections, connections, models
-from django.db.models import ExpressionWrapper, Q, Value
+from django.db.models import ExpressionWrapper, Q, QuerySet, Value
 from django.db.models.functions import Coalesce, Now
 
 from async_uploads import journal
-from async_uploads.journal import UploadState
+from async_uploads.journal import AsyncTempFile, UploadState
+from async_uploads.statements import Insert, Select, Update, slot
 from tus_server.errors import StoreUnavailable
 from tus_server.locks.base import Lease, Locker, Wanted
 
@@ -43,6 +44,24 @@ def _from_now(duration: timedelta) -> ExpressionWrapper[Any]:
 
 def _expiry() -> ExpressionWrapper[Any]:
     return _from_now(EXPIRY)
+
+
+def _find_free() -> QuerySet[UploadState]:
+    """Return the state of an upload, if nobody holds it."""
+    unanswered = Q(release_requested_at__lte=_from_now(-ANSWER_WITHIN))
+    free = Q(lease_token=None) | Q(lease_expires_at__lte=Now()) | unanswered
+    return journal.states().filter(free, pk=_UPLOAD_ID)
+
+
+_UPLOAD_ID = slot(AsyncTempFile, "upload_id")
+_LEASE_TOKEN = slot(UploadState, "lease_token")
+_UNASKED = {"release_requested": "", "release_requested_at": None}
+_TAKE = Update(_find_free, lease_token=_LEASE_TOKEN, lease_expires_at=_expiry(), **_UNASKED)
+_FIND_WITHOUT_STATE = Select(lambda: journal.rows().filter(upload_id=_UPLOAD_ID, state=None))
+_CREATE = Insert(UploadState, lease_expires_at=_expiry())
+_RELEASE = Update(
+    lambda: journal.states().filter(lease_token=_LEASE_TOKEN), lease_token=None, lease_expires_at=None, **_UNASKED
+)
 
 
 @contextmanager
@@ -70,8 +89,7 @@ class DatabaseLease(Lease):
         """Give the upload back; if the database is away, the lease ends by itself."""
         self._keeper.forget(self)
         try:
-            held = journal.states().filter(lease_token=self.token)
-            held.update(lease_token=None, lease_expires_at=None, release_requested="", release_requested_at=None)
+            _RELEASE.run(journal.write_database(), lease_token=self.token)
         except DatabaseError:
             logger.warning("A lease could not be released; it ends in %s", EXPIRY, exc_info=True)
 
@@ -180,19 +198,15 @@ class DatabaseLocker(Locker):
         return lease
 
     def _take(self, upload_id: str, token: str) -> bool:
-        unanswered = Q(release_requested_at__lte=_from_now(-ANSWER_WITHIN))
-        free = Q(lease_token=None) | Q(lease_expires_at__lte=Now()) | unanswered
-        found = journal.state_of(upload_id).filter(free)
-        columns = {"release_requested": "", "release_requested_at": None}
-        return bool(found.update(lease_token=token, lease_expires_at=_expiry(), **columns))
+        return bool(_TAKE.run(journal.write_database(), upload_id=upload_id, lease_token=token))
 
     def _insert(self, upload_id: str, token: str) -> bool:
         """Make the state of an upload that was never leased; ``False`` when it has one, or there is no such upload."""
-        if not journal.rows().filter(upload_id=upload_id, state=None).exists():
+        using = journal.write_database()
+        if _FIND_WITHOUT_STATE.first(using, upload_id=upload_id) is None:
             return False
         try:
-            state = UploadState(upload_id=upload_id, lease_token=token, lease_expires_at=_expiry())
-            state.save(using=journal.write_database(), force_insert=True)
+            _CREATE.run(using, UploadState(upload_id=upload_id, lease_token=token, lease_expires_at=_expiry()))
         except IntegrityError:
             return False
         return True

@@ -16,7 +16,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
-from async_uploads import conf
+from async_uploads import conf, logins
 
 #: Where the token lies in the session's data; it survives login, which changes the session's key.
 OWNER_SESSION_KEY = "async_uploads_owner"
@@ -38,6 +38,8 @@ def authenticate(request: HttpRequest) -> Any:
         user = function(request) if function is not None else None
         if user is not None:
             request.user = user
+        else:
+            logins.read(request)
         setattr(request, _AUTHENTICATED, user)
     return getattr(request, _AUTHENTICATED) or getattr(request, "user", None)
 

@@ -38,4 +38,7 @@ def measure() -> dict[str, list[str]]:
     _, found["HEAD of a running upload"] = count(lambda: request(client, "HEAD", url))
     _, found["last PATCH"] = count(lambda: patch(client, url, 4 * len(first), last))
     _, found["HEAD of a finished upload"] = count(lambda: request(client, "HEAD", url))
+    _, found["creation with upload"] = count(
+        lambda: create(client, field_id(Document), "a.pdf", len(first), data=first)
+    )
     return found

@@ -17,8 +17,10 @@ def test_each_request_costs_the_statements_it_needs_and_none_per_write() -> None
     # One row read, the lease taken, the last activity, the lease given back.
     assert found["PATCH"] == ["SELECT", "UPDATE", "UPDATE", "UPDATE"]
     assert found["PATCH of twice as much"] == found["PATCH"]
-    # The file's end takes the place of the activity, and the row is read again; the content has the type that the name
-    # promised, else one UPDATE would come on top.
-    assert found["last PATCH"] == ["SELECT", "UPDATE", "UPDATE", "SELECT", "UPDATE"]
+    # The file's end takes the place of the activity; the content has the type that the name promised, else one UPDATE
+    # would come on top.
+    assert found["last PATCH"] == ["SELECT", "UPDATE", "UPDATE", "UPDATE"]
     # The content type (cached by Django afterwards) and the row.
     assert found["creation"] in (["INSERT"], ["SELECT", "INSERT"])
+    # The row, and that it is finished; no lease, since nobody else knows the upload.
+    assert found["creation with upload"] == ["INSERT", "UPDATE"]

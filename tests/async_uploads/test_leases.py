@@ -127,13 +127,13 @@ def test_the_keepers_thread_runs_only_while_there_are_leases(upload_id: str) -> 
     thread = keeper._thread
     assert thread is not None
     locker.request_release(upload_id, "append")
-    for _ in range(500):
+    for _ in range(6000):
         if lease.wanted():
             break
         thread.join(0.01)
     assert lease.wanted() == "append"
     lease.release()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert keeper._thread is None
 
@@ -191,7 +191,7 @@ def test_of_two_at_once_one_gets_the_lease(locker: DatabaseLocker, upload_id: st
     blocked = threading.Event()
     thread = threading.Thread(target=take_slowly)
     thread.start()
-    assert has_taken.wait(10)
+    assert has_taken.wait(60)
     results.append(locker._take(upload_id, "b" * 32))
     thread.join()
     assert results == [True, False]
@@ -205,12 +205,12 @@ def test_the_keeper_rests_when_a_lease_comes_while_the_last_one_goes(monkeypatch
     def look() -> None:
         looks.append(1)
         is_looking.set()
-        may_go_on.wait(10)
+        may_go_on.wait(60)
 
     monkeypatch.setattr(keeper, "look", look)
     first, second = DatabaseLease("a", keeper), DatabaseLease("b", keeper)
     keeper.keep(first)
-    assert is_looking.wait(10)
+    assert is_looking.wait(60)
     keeper.look_every = 3600
     keeper.forget(first)
     keeper.keep(second)

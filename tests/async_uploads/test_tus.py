@@ -7,18 +7,20 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.files.storage import default_storage
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
-from async_uploads import journal_store, tus
+from async_uploads import tus
 from async_uploads.journal import EXPIRED, AsyncTempFile
-from async_uploads.journal_store import claim_for_removal
+from async_uploads.journal_store import JournalRecords, claim_for_removal
 from async_uploads.models import AsyncFileInputData
+from async_uploads.registry import default_async_field_registry
+from async_uploads.signals import upload_finished
 from tests.async_uploads.tusclient import ENDPOINT, create, field_id, patch, request, upload
 from tests.testapp.models import Document, Guarded, Limited, Picture
-from tus_server.errors import TusError
+from tus_server.errors import TusError, UploadGone
 
 pytestmark = pytest.mark.django_db
 
@@ -344,14 +346,43 @@ def test_the_endpoint_answers_with_and_without_a_trailing_slash(client: Client) 
     assert request(client, "HEAD", created["Location"] + "/").status_code == 200
 
 
-def test_a_locked_database_is_an_invitation_to_try_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_is_being_removed_is_not_finished_and_nobody_hears_of_it(client: Client) -> None:
+    records, heard = JournalRecords(default_async_field_registry), []
+
+    def listen(**facts: Any) -> None:
+        heard.append(facts["upload"])
+
+    for receivers in ([], [listen]):
+        record = records.get(create(client, field_id(Document), "a.txt", 5)["Location"].rpartition("/")[2])
+        AsyncTempFile.objects.filter(upload_id=record.id).update(claim=EXPIRED)
+        for receiver in receivers:
+            upload_finished.connect(receiver)
+        try:
+            with pytest.raises(UploadGone):
+                records.set_finished(record, timezone.now())
+        finally:
+            for receiver in receivers:
+                upload_finished.disconnect(receiver)
+        assert journal_row(upload_id=record.id).finished_at is None
+    assert not heard
+
+
+def test_finishing_again_keeps_the_first_time(client: Client) -> None:
+    records, moment = JournalRecords(default_async_field_registry), timezone.now()
+    record = records.get(create(client, field_id(Document), "a.txt", 5)["Location"].rpartition("/")[2])
+    finished = records.set_finished(record, moment)
+    assert finished == records.get(record.id)
+    assert records.set_finished(record, moment + timedelta(hours=1)) == finished
+
+
+def test_a_locked_database_is_an_invitation_to_try_again(client: Client) -> None:
     created = create(client, field_id(Document), "a.txt", 5)
 
-    def locked() -> None:
+    def locked(*arguments: Any) -> None:
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(journal_store, "rows", locked)
-    answer = request(client, "HEAD", created["Location"])
+    with connection.execute_wrapper(locked):
+        answer = request(client, "HEAD", created["Location"])
     assert answer.status_code == 503
     assert answer["Retry-After"]
     assert "Upload-Offset" not in answer

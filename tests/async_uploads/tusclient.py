@@ -18,8 +18,8 @@ def field_id(model: Any, name: str = "file") -> str:
 
 
 def create(client: Client, field: str, filename: str | bytes, length: int | None, **more: Any) -> Any:
-    """POST a creation; ``more`` are further metadata, ``headers`` further headers."""
-    headers = more.pop("headers", {})
+    """POST a creation; ``more`` are further metadata, ``headers`` further headers, ``data`` the first bytes."""
+    headers, data = more.pop("headers", {}), more.pop("data", b"")
     metadata: dict[str, Any] = {"field_id": field, "filename": filename, **more}
     sent = {
         "Tus-Resumable": "1.0.0",
@@ -27,7 +27,8 @@ def create(client: Client, field: str, filename: str | bytes, length: int | None
         **({"Upload-Defer-Length": "1"} if length is None else {"Upload-Length": str(length)}),
         **headers,
     }
-    return client.generic("POST", ENDPOINT, b"", content_type="", headers=sent)
+    kind = "application/offset+octet-stream" if data else ""
+    return client.generic("POST", ENDPOINT, data, content_type=kind, headers=sent)
 
 
 def patch(client: Client, url: str, offset: int, data: bytes, **headers: str) -> Any:

@@ -46,8 +46,12 @@ class Records(Protocol):
             UploadNotFound: There is no such record.
         """
 
-    def set_finished(self, upload_id: str, at: datetime) -> UploadRecord:
+    def set_finished(self, record: UploadRecord, at: datetime) -> UploadRecord:
         """Record that the upload is finished; a repeat keeps the first time.
+
+        Args:
+            record: As the caller has read it; what is returned may be this with the time, without another look.
+            at: When (aware).
 
         Raises:
             UploadNotFound: There is no such record.
@@ -81,9 +85,9 @@ class ReplacedRecords(ABC):
 
         return self._change(upload_id, change)
 
-    def set_finished(self, upload_id: str, at: datetime) -> UploadRecord:
+    def set_finished(self, record: UploadRecord, at: datetime) -> UploadRecord:
         """See ``Records``."""
-        return self._change(upload_id, lambda record: replace(record, finished_at=record.finished_at or at))
+        return self._change(record.id, lambda before: replace(before, finished_at=before.finished_at or at))
 
     def touch(self, upload_id: str, now: datetime, expires_at: datetime | None) -> None:
         """See ``Records``."""

@@ -173,7 +173,7 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
 
     def finish(self, upload: Upload, now: datetime) -> Upload:
         """See ``UploadStore``."""
-        return replace(upload, record=self.records.set_finished(upload.id, now))
+        return replace(upload, record=self.records.set_finished(upload.record, now))
 
     def terminate(self, upload: Upload) -> None:
         """See ``Terminates``."""

@@ -171,7 +171,7 @@ class ManifestedStore(RecordedStore, Terminates, Concatenates):
     def finish(self, upload: Upload, now: datetime) -> Upload:
         """See ``UploadStore``."""
         self.sync(upload)
-        return replace(upload, record=self.records.set_finished(upload.id, now))
+        return replace(upload, record=self.records.set_finished(upload.record, now))
 
     def read(self, upload: Upload, start: int, count: int) -> bytes:
         """See ``UploadStore``. The first bytes cost nothing in a process that received them."""

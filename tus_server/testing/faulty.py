@@ -29,9 +29,9 @@ class FaultyRecords:
         """See ``Records``."""
         return self._faults.call("records.set_length", self._records.set_length, upload_id, length)
 
-    def set_finished(self, upload_id: str, at: datetime) -> UploadRecord:
+    def set_finished(self, record: UploadRecord, at: datetime) -> UploadRecord:
         """See ``Records``."""
-        return self._faults.call("records.set_finished", self._records.set_finished, upload_id, at)
+        return self._faults.call("records.set_finished", self._records.set_finished, record, at)
 
     def touch(self, upload_id: str, now: datetime, expires_at: datetime | None) -> None:
         """See ``Records``."""
