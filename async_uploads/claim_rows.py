@@ -10,7 +10,7 @@ from django.db import models, transaction
 from django.db.models import Case, Q, Value, When
 from django.utils import timezone
 
-from async_uploads import journal, promotion
+from async_uploads import journal, promotion, turns
 from async_uploads.acceptance import pk_text
 from async_uploads.journal import AsyncTempFile
 
@@ -58,7 +58,8 @@ def update_journal(instance: models.Model, pending: list[Pending], using: str) -
     for each in pending:
         free |= Q(key=each.row.key) & (Q(claim=None) | Q(claim=each.token))
     now = timezone.now()
-    columns: dict[str, Any] = {"last_activity": now}
+    until = turns.plan(*(each.row.length for each in pending))
+    columns: dict[str, Any] = {"last_activity": now, "retry_at": until}
     values: dict[str, Callable[[Pending], str]] = {
         "record": lambda each: build_record(instance, each.field, using),
         "claim": lambda each: each.token,
@@ -76,6 +77,7 @@ def update_journal(instance: models.Model, pending: list[Pending], using: str) -
     for each in pending:
         each.row.claim, each.row.moved_to_location = each.token, each.name
         each.row.record, each.row.last_activity = build_record(instance, each.field, using), now
+        each.row.retry_at = until
     return journal.rows().filter(free, promoted_at=None).update(**columns)
 
 

@@ -16,16 +16,12 @@ from django.db import OperationalError, connections
 from django.db.models import Q
 from django.utils import timezone
 
-from async_uploads import expiry, journal, promotion, references
+from async_uploads import expiry, journal, promotion, references, turns
 from async_uploads.batches import BATCH, Report, Run, iterate_batches, take
 from async_uploads.journal import EXPIRED, AsyncTempFile
 
 logger = logging.getLogger("async_uploads.cleanup")
 
-#: So long another run leaves alone what this one is promoting; after a crash it waits so long (reads work).
-TAKEN = timedelta(minutes=10)
-#: And as long again as the copy takes at so many bytes per second.
-SLOWEST_COPY = 10 * 1024 * 1024
 #: Failed so often, a promotion is worth a person's look; it is tried further.
 MANY_ATTEMPTS = 5
 
@@ -77,8 +73,7 @@ def _is_due(now: datetime) -> Q:
 def _take_each(found: Iterable[AsyncTempFile], due: Q) -> Iterator[AsyncTempFile]:
     """Yield uploads one by one, each taken just before its turn, so that it is not anybody else's then."""
     for row in found:
-        patience = TAKEN + timedelta(seconds=(row.length or 0) / SLOWEST_COPY)
-        yield from take([row], due, retry_at=timezone.now() + patience)
+        yield from take([row], due, retry_at=turns.plan(row.length))
 
 
 def _finish_claimed(run: Run) -> None:

@@ -5,6 +5,7 @@ Rules for editors:
 * The database commits first, storage follows: nothing here runs for a record that is not committed.
 * Every step may be repeated after a crash at any line; ``cleanup`` repeats what nobody finished.
 * Nothing raised by ``promote`` leaves it: failures are recorded in the row, logged, and tried again later.
+* One process at a time moves a file or returns it: ``turns`` says why, and whose turn it is.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from functools import partial
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, Q
 from django.utils import timezone
 
-from async_uploads import conf, journal, naming, signals
-from async_uploads.journal import RETURNING, AsyncTempFile
+from async_uploads import conf, journal, naming, signals, turns
+from async_uploads.journal import EXPIRED, RETURNING, AsyncTempFile
 from async_uploads.storage.base import AsyncUploadStorage
 
 logger = logging.getLogger("async_uploads.promotion")
@@ -87,6 +88,7 @@ def promote(row: AsyncTempFile) -> bool:
             give_back(row, field)
             return False
         if is_left_to_background(row, field):
+            turns.end(row)
             is_asked = any(ask(row) for ask in workers)
             logger.info("%s: %s bytes are left to %s", row.key, row.length, "a worker" if is_asked else "the cleanup")
             return False
@@ -120,7 +122,8 @@ def give_back(row: AsyncTempFile, field: Any) -> bool:
     """Undo a claim that no record holds any more; the upload can be submitted again until it expires.
 
     Returns:
-        Whether it was undone. Not yet where the record's database may still commit; the row in memory tells.
+        Whether it was undone. Not yet where somebody else may be moving the file, nor where the record's database may
+        still commit; the row in memory tells.
     """
     now = timezone.now()
     alias = row.record.partition(":")[0]
@@ -128,45 +131,74 @@ def give_back(row: AsyncTempFile, field: Any) -> bool:
         return False
     claimed = journal.rows().filter(pk=row.pk, promoted_at=None)
     # Before the storage is touched: a move that is under way cannot be recorded any more then, and undoes itself.
-    if not claimed.filter(claim=row.claim).update(claim=RETURNING, retry_at=now + FIRST_RETRY):
+    until = turns.plan(row.length)
+    if not claimed.filter(claim=row.claim, retry_at=row.retry_at).update(claim=RETURNING, retry_at=until):
         return False
-    row.claim = RETURNING
+    row.claim, row.retry_at = RETURNING, until
     if is_held(row, field):  # saved again meanwhile; from now on such a save is refused
         token = secrets.token_hex(16)
-        if claimed.filter(claim=RETURNING).update(claim=token, retry_at=None):
-            row.claim = token
+        if claimed.filter(claim=RETURNING, retry_at=until).update(claim=token, retry_at=None):
+            row.claim, row.retry_at = token, None
         return False
-    if row.place != row.moved_to_location:
-        field.storage.return_file(row.place, row.moved_to_location, row.length)
-    facts = {"claim": None, "record": "", "moved_to_location": "", "target_digest": None, "retry_at": None}
-    if not claimed.filter(claim=RETURNING).update(**facts, last_activity=now):
-        return False
-    row.claim = None
+    with turns.hold(row, field.storage):
+        if not turns.keep(row):
+            return False
+        if row.place != row.moved_to_location:
+            field.storage.return_file(row.place, row.moved_to_location, row.length)
+        # The name stays in the row, promised to nobody: where nothing holds a source, a copy may still come in late.
+        facts = {"claim": None, "record": "", "target_digest": None, "retry_at": None, "last_activity": now}
+        if not claimed.filter(claim=RETURNING, retry_at=row.retry_at).update(**facts):
+            return False
+    row.claim = row.retry_at = None
     return True
 
 
 def _move(row: AsyncTempFile, field: Any) -> bool:
     """Move the file and record it; bytes that came to their permanent place at once are recorded only."""
     storage: AsyncUploadStorage = field.storage
-    if row.place != row.moved_to_location:
-        _move_file(row, field, storage)
+    token = row.claim
+    with turns.hold(row, storage):
+        if row.place != row.moved_to_location:
+            if not turns.keep(row):
+                return _settle_lost(row, field, is_moved=False)
+            _move_file(row, field, storage)
+        if _record_promotion(row, field, _names_it(row, field)):
+            return True
+        # Another record has the name; else it was deleted meanwhile, or this process has lost its right.
+        if is_held(row, field) and _record_promotion(row, field, Q()):
+            return True
+        is_promoted = _settle_lost(row, field)
+    if not is_promoted and row.claim == token:
+        give_back(row, field)
+    return is_promoted
+
+
+def _names_it(row: AsyncTempFile, field: Any) -> Q:
+    """Return the condition that the record that claimed it holds its name, where one statement can ask for that."""
+    alias = row.record.partition(":")[0]
+    if alias != journal.write_database():
+        return Q()
+    return Q(Exists(find_records(row, field).filter(holds(field, row.moved_to_location, alias))))
+
+
+def _record_promotion(row: AsyncTempFile, field: Any, condition: Q) -> bool:
     now = timezone.now()
     columns = {"promoted_at": now, "target_digest": None, "error": "", "retry_at": None}
-    columns["source_removed_at"] = now if storage.source_lifetime() is None else None
-    still = Q(claim=row.claim, promoted_at=None)
+    columns["source_removed_at"] = now if field.storage.source_lifetime() is None else None
+    still = Q(claim=row.claim, promoted_at=None) & condition
     if not signals.record(signals.file_promoted, {"pk": row.pk}, still, columns, partial(_find_instance, field)):
-        return _settle_lost(row, field)
+        return False
     row.promoted_at = now
     return True
 
 
-def _settle_lost(row: AsyncTempFile, field: Any) -> bool:
-    """See what became of an upload that somebody else promoted, or gave back, while it was moved here."""
+def _settle_lost(row: AsyncTempFile, field: Any, *, is_moved: bool = True) -> bool:
+    """See what became of an upload that somebody else promoted, gave back or took; undo a move that was made here."""
     found = journal.rows().filter(pk=row.pk).first()
     if found is None:
         return False
-    is_same = found.moved_to_location == row.moved_to_location and found.claim != RETURNING
-    if not is_same and row.place != row.moved_to_location:
+    is_same = found.moved_to_location == row.moved_to_location and found.claim not in (None, RETURNING, EXPIRED)
+    if not is_same and is_moved and row.place != row.moved_to_location:
         logger.info("%s was given back while it was moved to %s", row.key, row.moved_to_location)
         field.storage.return_file(row.place, row.moved_to_location, row.length)
     row.claim, row.promoted_at = found.claim, found.promoted_at
@@ -215,16 +247,17 @@ def _record_failure(row: AsyncTempFile, error: Exception) -> None:
     logger.error("Could not promote %s to %s; it will be tried again", row.key, row.moved_to_location, exc_info=error)
     wait = min(FIRST_RETRY * 2 ** min(row.attempts, 16), LAST_RETRY)
     row.attempts += 1
+    still = Q(claim=row.claim, retry_at=row.retry_at, promoted_at=None)  # else somebody else is at it
     row.retry_at = timezone.now() + wait
     row.error = "".join(traceback.format_exception(error))[-4000:]
     columns = {"attempts": F("attempts") + 1, "retry_at": row.retry_at, "error": row.error}
     try:
         try:
             facts = {"error": error}
-            signals.record(signals.promotion_failed, {"pk": row.pk}, Q(promoted_at=None), columns, lambda _: facts)
+            signals.record(signals.promotion_failed, {"pk": row.pk}, still, columns, lambda _: facts)
         except Exception:
             logger.exception("A receiver of promotion_failed failed for %s", row.key)
-            journal.rows().filter(pk=row.pk, promoted_at=None).update(**columns)
+            journal.rows().filter(still, pk=row.pk).update(**columns)
     except Exception:
         logger.exception("Could not record why %s was not promoted", row.key)
 

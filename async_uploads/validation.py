@@ -54,7 +54,10 @@ def is_unchanged(data: AsyncFileInputData, current: str | None, row: AsyncTempFi
     """Say whether a value names the file that its record has already, also when that was promoted in between."""
     if not current:
         return False
-    return data.key == current or (row is not None and current in (row.key, row.moved_to_location))
+    if data.key == current:
+        return True
+    # A row whose claim was given back remembers a name that may be another file's by now.
+    return row is not None and (current == row.key or (row.is_claimed and current == row.moved_to_location))
 
 
 def may_use(row: AsyncTempFile, request: HttpRequest | None) -> bool:

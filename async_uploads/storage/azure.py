@@ -255,6 +255,7 @@ class AzureAsyncUploadStorage(CloudAsyncUploadStorage, AzureStorage):  # type: i
 
         Blobs that came by tus are deleted only if they bear the upload's mark and have the recorded ETag.
         """
+        self.remove_late_copy(row)
         if row.metadata:  # tus keeps its metadata; a signed upload has none
             record = UploadRecord(row.upload_id, row.place, row.length, row.metadata, row.created_at)
             return self.upload_store(None).discard(record)

@@ -7,7 +7,7 @@ promotion a record holds a name whose file still lies at the upload's key; reads
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -121,6 +121,20 @@ class AsyncUploadStorage(Storage):
             FileExistsError: Another file has that name (where files are not overwritten).
         """
         raise NotImplementedError("move_file must be implemented")
+
+    def hold_source(self, key: str, name: str) -> AbstractContextManager[None]:
+        """Keep every other process from moving or returning a file while this one does, with a lock that dies with it.
+
+        This default holds nothing: for storages that have no such lock.
+
+        Args:
+            key: Where the upload is.
+            name: Where it is to be moved, or was.
+
+        Raises:
+            BlockingIOError: Somebody else is at it; it will be tried again.
+        """
+        return nullcontext()
 
     def choose_object_name(self, field: Any, filename: str, key: str) -> str:
         """Return where the bytes of a new tus upload go: its key, or at once a permanent name of their own (zero copy).

@@ -194,6 +194,11 @@ class CloudAsyncUploadStorage(AsyncUploadStorage):
         if facts is not None and self._is_copy(facts, key):
             self._remove_object(name, facts.etag)
 
+    def remove_late_copy(self, row: journal.AsyncTempFile) -> None:
+        """Delete what a copy left that came in after the claim was given back, whose name the row remembers."""
+        if row.moved_to_location:
+            self.return_file(row.place, row.moved_to_location, row.length)
+
     def _is_copy(self, facts: ObjectFacts, key: str) -> bool:
         """Say whether an object is the copy that a move made of an upload."""
         return facts.metadata.get(self.source_mark) == mark_source(key)

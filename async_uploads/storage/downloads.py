@@ -21,7 +21,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 
 def find_original_name(storage: AsyncUploadStorage, name: str) -> str:
     """Return the file's true name while its row exists, else the last part of ``name``."""
-    row = journal.rows().filter(storage=storage.identity(), moved_to_location=name).order_by("-pk").first()
+    named = journal.rows().filter(storage=storage.identity(), moved_to_location=name).exclude(claim=None)
+    row = named.order_by("-pk").first()
     if row is None and storage.is_temporary_path(name):
         row = journal.find_by_key(name)
     return row.original_filename if row is not None else name.rsplit("/", 1)[-1]

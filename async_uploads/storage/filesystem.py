@@ -12,7 +12,7 @@ import glob
 import hashlib
 import os
 import shutil
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode
 
@@ -25,6 +25,7 @@ from django.utils.deconstruct import deconstructible
 
 from async_uploads import conf, journal, signals, signing
 from async_uploads.registry import default_async_field_registry, registries
+from async_uploads.storage import file_locks
 from async_uploads.storage.base import (
     AsyncUploadStorage,
     GenerateUploadUrlResponse,
@@ -186,6 +187,10 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
         # Meanwhile it expired, or another one was finished and taken over: nobody else would remove these bytes.
         os.unlink(target)
         return False
+
+    def hold_source(self, key: str, name: str) -> AbstractContextManager[None]:
+        """Hold the file, whichever of both names it has, by ``flock``: the kernel frees it when its holder dies."""
+        return file_locks.locked(self.path_of(key), self.path_of(name))
 
     def move_file(self, from_key: str, to_key: str) -> None:
         """Give the file at ``from_key`` the name ``to_key``.

@@ -237,7 +237,7 @@ class S3AsyncUploadStorage(S3Objects):
         """Delete the copy that an interrupted move made, also one that is only half there."""
         row = journal.find_by_key(key)
         if row is not None and row.copy_id and key != name:
-            s3_copy.abort(self.client, self.bucket_name, self.full_key(name), row.copy_id)
+            s3_copy.give_up(self.client, self.bucket_name, self.full_key(name), row.copy_id)
             _remember_copy(row, "")
         super().return_file(key, name, length)
 
@@ -270,8 +270,7 @@ class S3AsyncUploadStorage(S3Objects):
 
     def discard_upload(self, row: journal.AsyncTempFile) -> bool:
         """Remove an upload that nobody took over: parts, segments and object, the latter only if it is the upload's."""
-        if row.copy_id and row.moved_to_location:
-            s3_copy.abort(self.client, self.bucket_name, self.full_key(row.moved_to_location), row.copy_id)
+        self.remove_late_copy(row)
         if not row.metadata:  # tus keeps its metadata; a signed upload has none
             self._remove_object(row.place)
             return True
@@ -290,6 +289,13 @@ class LazyClient:
 
 
 def _remember_copy(row: journal.AsyncTempFile | None, copy_id: str) -> None:
+    """Write down the multipart upload of a copy.
+
+    Raises:
+        BlockingIOError: The upload was given back meanwhile, or somebody else has it: nobody would find the copy.
+    """
     if row is not None:
-        journal.rows().filter(pk=row.pk, promoted_at=None).update(copy_id=copy_id)
+        found = journal.rows().filter(pk=row.pk, claim=row.claim, promoted_at=None)
+        if not found.update(copy_id=copy_id) and copy_id:
+            raise BlockingIOError(f"{row.key} was given back while it was copied")
         row.copy_id = copy_id

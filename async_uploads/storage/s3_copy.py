@@ -31,7 +31,11 @@ NOT_IN_PARTS = frozenset({"ChecksumAlgorithm", "ChecksumType"})
 #: What services answer that do not know a condition, and those that do when it does not hold.
 NOT_IMPLEMENTED = frozenset({"NotImplemented", "501"})
 PRECONDITION_FAILED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+NOT_ALLOWED = frozenset({"AccessDenied", "403"})
 MISSING_UPLOAD = frozenset({"NoSuchUpload", "NoSuchKey", "404"})
+
+#: Remembered while a multipart upload is being created: who dies then leaves one whose id nobody knows.
+UNKNOWN_ID = "?"
 
 
 def code_of(error: ClientError) -> str:
@@ -93,8 +97,8 @@ def copy_object(client: Any, copy: Copy, known_id: str, remember: Callable[[str]
         client: boto3's low-level client.
         copy: What is to be copied.
         known_id: The multipart upload of an interrupted copy; empty for none.
-        remember: Called with the id of a new multipart upload before its first piece; with an empty text after
-            an abort.
+        remember: Called with ``UNKNOWN_ID`` before a multipart upload is created, with its id before its first piece,
+            and with an empty text after an abort.
 
     Raises:
         ConditionFailed: The source has changed, or the target exists.
@@ -119,11 +123,15 @@ def _copy_in_pieces(client: Any, copy: Copy, known_id: str, remember: Callable[[
     pieces = plan_pieces(copy.size)
     upload_id = known_id
     done: dict[int, str] = {}
-    if known_id:
+    if known_id == UNKNOWN_ID:
+        give_up(client, copy.bucket, copy.target, known_id)
+        upload_id = ""
+    elif known_id:
         found = _find_pieces(client, copy, known_id, pieces)
         upload_id, done = ("", {}) if found is None else (known_id, found)
     if not upload_id:
         parameters = {name: value for name, value in copy.parameters.items() if name not in NOT_IN_PARTS}
+        remember(UNKNOWN_ID)
         answer = client.create_multipart_upload(Bucket=copy.bucket, Key=copy.target, **parameters)
         upload_id = str(answer["UploadId"])
         try:
@@ -194,6 +202,29 @@ def _find_pieces(client: Any, copy: Copy, upload_id: str, pieces: list[tuple[int
         if not answer.get("IsTruncated") or not listed:
             return found
         after = int(listed[-1]["PartNumber"])
+
+
+def give_up(client: Any, bucket: str, key: str, known_id: str) -> None:
+    """Forget the multipart upload of an interrupted copy, also one that was never remembered; repeatable.
+
+    Args:
+        client: boto3's low-level client.
+        bucket: Where it is.
+        key: The copy's, which was promised to it alone.
+        known_id: As ``remember`` was told last.
+    """
+    if known_id != UNKNOWN_ID:
+        return abort(client, bucket, key, known_id)
+    try:
+        found = client.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", ())
+    except ClientError as error:
+        if code_of(error) not in NOT_ALLOWED:
+            raise
+        logger.warning("May not list the multipart uploads of %s: a lifecycle rule has to end them", key)
+        return
+    for each in found:
+        if each["Key"] == key:
+            abort(client, bucket, key, each["UploadId"])
 
 
 def abort(client: Any, bucket: str, key: str, upload_id: str) -> None:

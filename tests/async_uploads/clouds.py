@@ -146,6 +146,8 @@ class CloudStorage(AsyncUploadStorage, Storage):
     def discard_upload(self, row: AsyncTempFile) -> bool:
         self.cloud.ask("delete")
         self.cloud.multiparts.discard(find_multipart_id(row) or "")
+        if row.moved_to_location:
+            self.return_file(row.place, row.moved_to_location, row.length)
         finished, content = find_manifest(row).finished, self.cloud.objects.get(row.place)
         if content is not None and (not row.is_in_place or (finished and finished.etag == etag_of(content))):
             del self.cloud.objects[row.place]

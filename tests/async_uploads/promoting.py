@@ -168,6 +168,11 @@ def make_upload(
     return row.key
 
 
+def pass_turns() -> None:
+    """Let the minutes pass in which claimed uploads belong to the process that claimed them, dead or not."""
+    AsyncTempFile.objects.filter(promoted_at=None).update(retry_at=None)
+
+
 def row_of(key: str) -> AsyncTempFile:
     return AsyncTempFile.objects.get(key=key)
 

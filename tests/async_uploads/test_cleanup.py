@@ -21,7 +21,7 @@ from django.utils import timezone
 from async_uploads import promotion
 from async_uploads.cleanup import MANY_ATTEMPTS, reconcile
 from async_uploads.journal import EXPIRED, AsyncTempFile, UploadState
-from tests.async_uploads.promoting import field_of, make_upload, media, row_of, tree
+from tests.async_uploads.promoting import field_of, make_upload, media, pass_turns, row_of, tree
 from tests.async_uploads.test_promotion import run_in_threads
 from tests.async_uploads.test_saving import other
 from tests.testapp.models import Document
@@ -46,6 +46,7 @@ def claimed(content: bytes = b"hello") -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(promotion, "promote", lambda row: False)
         Document.objects.create(file=key)
+    pass_turns()
     return key
 
 
@@ -117,6 +118,7 @@ def test_a_claim_that_another_database_may_still_commit_is_not_counted_as_return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(promotion, "promote", lambda row: False)
         Document(file=key).save(using=other)
+    pass_turns()
     Document.objects.using(other).all().delete()
     report = reconcile()
     assert (report.returned, report.failed, report.promoted) == (0, 0, 0)
@@ -221,9 +223,10 @@ def test_an_upload_that_is_claimed_while_it_would_expire_is_kept(media: Path) ->
         patch.setattr(promotion, "promote", lambda row: False)  # the process dies after its commit
         thread = threading.Thread(target=save_slowly)
         thread.start()
-        assert is_claimed.wait(10)
+        assert is_claimed.wait(60)
         assert reconcile().expired == 0
         thread.join()
+    pass_turns()
     assert reconcile().promoted == 1
     assert tree(media) == {"docs/a.txt": b"hello"}
 

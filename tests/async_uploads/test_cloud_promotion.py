@@ -17,7 +17,7 @@ from async_uploads.journal import EXPIRED, AsyncTempFile, UploadState
 from async_uploads.models import AsyncFileInputData
 from async_uploads.pending import PendingUpload
 from tests.async_uploads.clouds import Cloud, Clouded, CloudStorage, storage
-from tests.async_uploads.promoting import field_of, row_of
+from tests.async_uploads.promoting import field_of, pass_turns, row_of
 from tests.async_uploads.test_promotion import run_in_threads
 from tests.async_uploads.tusclient import create, field_id, patch, request, upload
 
@@ -46,11 +46,13 @@ def put(content: bytes = b"hello", name: str = "a.txt") -> str:
     return upload(Client(), field_id(Clouded), name, content)
 
 
-def claim(key: str) -> None:
-    """Let a process die right after the commit of its save."""
+def claim(key: str, is_dead: bool = True) -> None:
+    """Let a process die, or be slow, right after the commit of its save."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(promotion, "promote", lambda row: False)
         Clouded.objects.create(file=key)
+    if is_dead:
+        pass_turns()
 
 
 def read(document: Clouded | None = None) -> bytes:
@@ -168,7 +170,7 @@ def test_a_copy_that_was_not_recorded_is_recorded_by_the_next_run(cloud: Cloud) 
 
 def test_two_promotions_at_once_make_one_file(cloud: Cloud) -> None:
     key = put()
-    claim(key)
+    claim(key, is_dead=False)
     assert run_in_threads(lambda number: promotion.promote(row_of(key)), 4) == [True] * 4
     assert set(cloud.objects) == {key, "cloud/a.txt"}
     assert Clouded.objects.get().file.name == "cloud/a.txt"
@@ -195,6 +197,38 @@ def test_a_claim_without_a_record_is_given_back_with_its_source(cloud: Cloud, is
     assert cloud.objects == {key: b"hello"}
     Clouded.objects.create(file=key)
     assert read() == b"hello"
+
+
+class Killed(BaseException):
+    """The process ends here; nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_process_that_copies_a_deleted_records_file_and_dies_leaves_nothing_that_no_row_names(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    key = put()
+    copy = CloudStorage.move_file
+
+    def copy_meanwhile(self: CloudStorage, *names: str) -> None:
+        Clouded.objects.all().delete()
+        if is_late:  # frozen, for longer than the others wait
+            pass_turns()
+        assert reconcile().returned == int(is_late)
+        copy(self, *names)
+        raise Killed
+
+    monkeypatch.setattr(CloudStorage, "move_file", copy_meanwhile)
+    with pytest.raises(Killed):
+        Clouded.objects.create(file=key)
+    monkeypatch.setattr(CloudStorage, "move_file", copy)
+    assert set(cloud.objects) == {key, "cloud/a.txt"}
+    assert row_of(key).moved_to_location == "cloud/a.txt"  # whoever is late leaves it where a row names it
+    assert reconcile(now=timezone.now() + HOUR).returned == int(not is_late)
+    assert set(cloud.objects) == ({key, "cloud/a.txt"} if is_late else {key})
+    assert reconcile(now=timezone.now() + OLD).expired == 1
+    assert cloud.objects == {}
+    assert not AsyncTempFile.objects.exists()
 
 
 # Without a copy.
@@ -362,10 +396,10 @@ def test_each_request_of_a_cloud_upload_costs_the_statements_it_needs(cloud: Clo
     last = count(lambda: patch(client, url, 8, b"text"))
     assert cloud.calls == ["put"]
     assert count(lambda: request(client, "HEAD", url)) == ["SELECT"]
-    # As above to the manifest; then the manifest and its end, the file's end and the row, the lease.
+    # As above to the manifest; then the manifest and its end, the file's end, the lease.
     assert last == [
         *("SELECT", "UPDATE", "SELECT", "UPDATE"),
-        *("SELECT", "UPDATE", "UPDATE", "SELECT", "UPDATE"),
+        *("SELECT", "UPDATE", "UPDATE", "UPDATE"),
     ]
 
 

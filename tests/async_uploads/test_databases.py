@@ -13,7 +13,7 @@ from django.utils import timezone
 from async_uploads import journal, promotion
 from async_uploads.cleanup import reconcile
 from async_uploads.journal import AsyncTempFile
-from tests.async_uploads.promoting import field_of, make_upload, media, row_of, tree
+from tests.async_uploads.promoting import field_of, make_upload, media, pass_turns, row_of, tree
 from tests.async_uploads.tusclient import create, field_id, request
 from tests.testapp.models import Document
 
@@ -59,6 +59,7 @@ def test_a_record_with_the_name_in_another_case_does_not_hold_the_upload(
     with monkeypatch.context() as patch:
         patch.setattr(promotion, "promote", lambda row: False)
         Document.objects.create(file=key).delete()
+    pass_turns()
     assert reconcile().returned == 1
     assert list(tree(media)) == [key]
 

@@ -240,7 +240,11 @@ KEPT = {
 
 #: What speaks of a mechanism of ours, or of this repository.
 OURS = {
-    test_promotion.test_a_claim_that_is_given_back_during_its_move_leaves_the_upload_at_its_key: "claims",
+    test_promotion.test_a_late_giver_does_not_take_a_file_back_from_its_new_record: "claims",
+    test_promotion.test_a_promotion_that_begins_late_asks_for_more_time_by_one_statement: "turns",
+    test_promotion.test_a_process_that_moves_a_deleted_records_file_and_dies_loses_nothing: "turns",
+    test_promotion.test_a_process_that_thaws_when_its_time_is_over_moves_nothing: "turns",
+    test_promotion.test_a_record_that_is_deleted_while_its_file_is_moved_leaves_the_upload_at_its_key: "claims",
     test_promotion.test_a_claim_that_was_not_quite_given_back_is_so_by_the_next_run: "claims",
     test_promotion.test_a_plain_file_field_costs_the_statement_that_keeps_it_off_promised_names: "promised names",
     test_promotion.test_a_record_that_is_saved_again_while_its_claim_is_given_back_keeps_it: "claims",

@@ -25,9 +25,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils import timezone
 
-from async_uploads import claims, cleanup, journal, naming, promotion
+from async_uploads import claims, cleanup, journal, naming, promotion, turns
 from async_uploads.claims import AlreadyClaimed, IncompleteUpload, InvalidUpload
 from async_uploads.journal import AsyncTempFile
+from async_uploads.storage import file_locks
 from async_uploads.values import AsyncFileInputData
 from tests.async_uploads.promoting import (
     Album,
@@ -44,6 +45,7 @@ from tests.async_uploads.promoting import (
     field_of,
     make_upload,
     media,
+    pass_turns,
     row_of,
     tree,
 )
@@ -533,29 +535,125 @@ def test_a_moved_file_of_the_wrong_size_is_not_called_promoted(media: Path) -> N
     assert "5 bytes" in row_of(key).error
 
 
+def delete_meanwhile(patch: pytest.MonkeyPatch, method: str, meanwhile: Callable[[Callable[[], Any]], Any]) -> None:
+    """Let the record be deleted in the middle of its promotion; ``meanwhile`` gets what the storage would do."""
+    storage_class = default_storage.__class__
+    operation = getattr(storage_class, method)
+
+    def act(storage: Any, *names: str) -> Any:
+        patch.setattr(storage_class, method, operation)
+        Document.objects.all().delete()
+        return meanwhile(lambda: operation(storage, *names))
+
+    patch.setattr(storage_class, method, act)
+
+
 @pytest.mark.parametrize("is_moved", [False, True])
-def test_a_claim_that_is_given_back_during_its_move_leaves_the_upload_at_its_key(
+def test_a_record_that_is_deleted_while_its_file_is_moved_leaves_the_upload_at_its_key(
     media: Path, monkeypatch: pytest.MonkeyPatch, is_moved: bool
 ) -> None:
     key = make_upload(field_of(Document), b"hello")
-    move = default_storage.__class__.move_file
 
-    def move_meanwhile(storage: Any, *names: str) -> None:
-        monkeypatch.undo()
+    def clean_meanwhile(move: Callable[[], Any]) -> None:
         if is_moved:
-            move(storage, *names)
-        Document.objects.all().delete()
-        assert cleanup.reconcile().returned == 1
+            move()
+        assert cleanup.reconcile().returned == 0
         if not is_moved:
-            move(storage, *names)
+            move()
 
-    monkeypatch.setattr(default_storage.__class__, "move_file", move_meanwhile)
+    delete_meanwhile(monkeypatch, "move_file", clean_meanwhile)
     Document.objects.create(file=key)
     row = row_of(key)
     assert (row.is_claimed, row.is_promoted, row.error) == (False, False, "")
     assert tree(media) == {key: b"hello"}
     Document.objects.create(file=key)
     assert tree(media) == {"docs/a.txt": b"hello"}
+
+
+class Killed(BaseException):
+    """The process ends here; nothing of ours catches it, and the kernel frees its locks."""
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_process_that_moves_a_deleted_records_file_and_dies_loses_nothing(
+    media: Path, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    key = make_upload(field_of(Document), b"hello")
+    monkeypatch.setattr(file_locks, "HOLD_TIMEOUT", 0)
+
+    def clean_meanwhile(move: Callable[[], Any]) -> None:
+        if is_late:  # frozen, for longer than the others wait: but it holds the file
+            pass_turns()
+        report = cleanup.reconcile()
+        assert (report.returned, report.failed) == (0, int(is_late))
+        move()
+        raise Killed
+
+    delete_meanwhile(monkeypatch, "move_file", clean_meanwhile)
+    with pytest.raises(Killed):
+        Document.objects.create(file=key)
+    assert tree(media) == {"docs/a.txt": b"hello"}
+    assert row_of(key).moved_to_location == "docs/a.txt"
+    assert cleanup.reconcile(now=timezone.now() + timedelta(hours=1)).returned == 1
+    assert tree(media) == {key: b"hello"}
+    Document.objects.create(file=key)
+    assert tree(media) == {"docs/a.txt": b"hello"}
+
+
+def test_a_process_that_thaws_when_its_time_is_over_moves_nothing(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = make_upload(field_of(Document), b"hello")
+
+    def clean_meanwhile(hold: Callable[[], Any]) -> Any:
+        pass_turns()
+        assert cleanup.reconcile().returned == 1
+        Document.objects.create(title="another", file=key)
+        monkeypatch.setattr(turns, "plan", lambda length: timezone.now() + timedelta(hours=1))
+        return hold()
+
+    delete_meanwhile(monkeypatch, "hold_source", clean_meanwhile)
+    Document.objects.create(file=key)
+    assert Document.objects.get().file.name == "docs/a.txt"
+    assert row_of(key).is_promoted
+    assert tree(media) == {"docs/a.txt": b"hello"}
+
+
+def test_a_late_giver_does_not_take_a_file_back_from_its_new_record(
+    media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_upload(field_of(Document), b"hello")
+
+    def save_meanwhile(hold: Callable[[], Any]) -> Any:
+        assert row_of(key).claim == journal.RETURNING
+        pass_turns()
+        assert cleanup.reconcile().returned == 1
+        Document.objects.create(title="another", file=key)
+        monkeypatch.setattr(turns, "plan", lambda length: timezone.now() + timedelta(hours=1))
+        return hold()
+
+    delete_meanwhile(monkeypatch, "hold_source", save_meanwhile)
+    with transaction.atomic():
+        Document.objects.create(file=key).delete()
+    assert Document.objects.get().file.name == "docs/a.txt"
+    assert tree(media) == {"docs/a.txt": b"hello"}
+
+
+def test_a_promotion_that_begins_late_asks_for_more_time_by_one_statement(
+    media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    for is_late in (False, True):
+        key = make_upload(field_of(Document), b"hello")
+        with monkeypatch.context() as patch:
+            patch.setattr(promotion, "promote", lambda row: False)
+            Document.objects.create(file=key)
+        if is_late:
+            AsyncTempFile.objects.filter(key=key).update(retry_at=timezone.now())
+        row = row_of(key)
+        with CaptureQueriesContext(connection) as captured:
+            assert promotion.promote(row)
+        counts.append(len(captured))
+    assert counts[1] == counts[0] + 1
+    assert sorted(tree(media).values()) == [b"hello"] * 2
 
 
 def test_a_claim_that_was_not_quite_given_back_is_so_by_the_next_run(
@@ -591,6 +689,7 @@ def test_a_record_that_is_saved_again_while_its_claim_is_given_back_keeps_it(
         patch.setattr(promotion, "promote", lambda row: False)
         document = Document.objects.create(file=key)
         Document.objects.update(file="")
+    pass_turns()
     is_held = promotion.is_held
 
     def look_and_save(row: AsyncTempFile, field: Any) -> bool:
@@ -643,7 +742,7 @@ def run_in_threads(operation: Callable[[int], Any], count: int) -> list[Any]:
 
     def run(number: int) -> Any:
         try:
-            start.wait(10)
+            start.wait(60)
             return operation(number)
         except Exception as error:
             return error

@@ -14,7 +14,7 @@ from async_uploads import promotion
 from async_uploads.cleanup import reconcile
 from async_uploads.journal import AsyncTempFile
 from tests.async_uploads import s3
-from tests.async_uploads.promoting import row_of
+from tests.async_uploads.promoting import pass_turns, row_of
 from tests.async_uploads.test_cloud_promotion import count
 from tests.async_uploads.test_promotion import run_in_threads
 from tests.async_uploads.tusclient import create, field_id, patch, request, upload
@@ -32,12 +32,14 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[str]:
         yield name
 
 
-def claimed(content: bytes = b"hello") -> str:
-    """Upload a file and let the process die right after the commit of its save; returns its key."""
+def claimed(content: bytes = b"hello", is_dead: bool = True) -> str:
+    """Upload a file and let the process die, or be slow, right after the commit of its save; returns its key."""
     key = upload(Client(), field_id(s3.Clip), "a.txt", content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(promotion, "promote", lambda row: False)
         s3.Clip.objects.create(file=key)
+    if is_dead:
+        pass_turns()
     return key
 
 
@@ -51,7 +53,7 @@ def read() -> bytes:
 
 
 def test_promotions_at_once_make_one_file() -> None:
-    key = claimed()
+    key = claimed(is_dead=False)
     assert run_in_threads(lambda number: promotion.promote(row_of(key)), 3) == [True] * 3
     assert set(s3.keys(s3.copying)) == full(key, "clips/a.txt")
     assert read() == b"hello"

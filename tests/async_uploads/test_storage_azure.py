@@ -52,7 +52,7 @@ def put(answer: Any, content: bytes, media_type: str = "text/plain") -> requests
     """Send a file as the widget does: method and headers as told, the body bare."""
     target = answer["uploadUrl"]
     headers = {"Content-Type": media_type, **target["headers"]}
-    return requests.request(target["method"], target["url"], data=content, headers=headers, timeout=10)
+    return requests.request(target["method"], target["url"], data=content, headers=headers, timeout=60)
 
 
 def submit(model: Any, key: str, name: str = "file") -> ModelForm[Any]:
@@ -81,7 +81,7 @@ def test_a_signed_upload_is_sent_saved_and_downloaded(client: Client, container:
     assert record.file.read() == b"hello"
     redirect = client.get(record.file.url)
     assert redirect.status_code == 302
-    download = requests.get(redirect["Location"], timeout=10)
+    download = requests.get(redirect["Location"], timeout=60)
     assert download.content == b"hello"
     assert download.headers["Content-Disposition"] == "inline; filename*=utf-8''%C3%9Cbersicht%202026.txt"
     assert download.headers["Content-Type"] == "text/plain"
@@ -91,8 +91,8 @@ def test_a_signature_is_for_one_blob_and_for_writing_only(client: Client) -> Non
     answer = sign(client, Copied)
     put(answer, b"hello")
     url = answer["uploadUrl"]["url"]
-    assert requests.get(url, timeout=10).status_code == 403
-    assert requests.delete(url, timeout=10).status_code == 403
+    assert requests.get(url, timeout=60).status_code == 403
+    assert requests.delete(url, timeout=60).status_code == 403
     other = {"uploadUrl": {**answer["uploadUrl"], "url": url.replace(".txt?", "2.txt?")}}
     assert put(other, b"hello").status_code == 403
 
@@ -121,9 +121,9 @@ def test_the_rule_of_the_documentation_lets_a_page_send_what_the_widget_sends(
         "Access-Control-Request-Headers": "content-type,x-ms-blob-type",
     }
     url = sign(client, Copied)["uploadUrl"]["url"]
-    answer = requests.options(url, headers=headers, timeout=10)
+    answer = requests.options(url, headers=headers, timeout=60)
     assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, "https://www.example.com")
-    assert requests.options(url, headers={**headers, "Origin": "https://evil.example"}, timeout=10).status_code == 403
+    assert requests.options(url, headers={**headers, "Origin": "https://evil.example"}, timeout=60).status_code == 403
 
 
 def test_a_form_is_refused_before_the_upload_is_there(client: Client) -> None:
@@ -169,7 +169,7 @@ def test_a_signed_upload_that_is_changed_after_validation_is_not_promoted(
 def test_a_blob_of_another_kind_is_no_upload(client: Client, container: WatchedContainer) -> None:
     answer = sign(client, Copied)
     headers = {"x-ms-blob-type": "AppendBlob", "Content-Length": "0"}
-    assert requests.put(answer["uploadUrl"]["url"], headers=headers, timeout=10).status_code == 201
+    assert requests.put(answer["uploadUrl"]["url"], headers=headers, timeout=60).status_code == 201
     assert submit(Copied, answer["key"]).errors == {"file": ["The upload is not finished"]}
 
 
@@ -281,7 +281,7 @@ def test_before_its_promotion_a_file_is_read_at_its_upload(client: Client, conta
         assert record.file.name != key
         assert (record.file.read(), record.file.size) == (b"hello", 5)
         redirect = client.get(record.file.url)["Location"]
-    assert requests.get(redirect, timeout=10).content == b"hello"
+    assert requests.get(redirect, timeout=60).content == b"hello"
 
 
 def test_two_files_of_one_name_get_two_names(client: Client, container: WatchedContainer) -> None:
@@ -409,7 +409,7 @@ def test_an_archive_is_not_sent_as_if_it_were_compressed_on_the_way(
 def test_a_name_cannot_inject_headers_into_a_download(client: Client) -> None:
     key = upload(client, field_id(Copied), 'a".html', b"<script>alert(1)</script>")
     url = client.get(save(Copied, key).file.url)["Location"]
-    answer = requests.get(url, timeout=10)
+    answer = requests.get(url, timeout=60)
     assert answer.headers["Content-Disposition"] == 'attachment; filename="a\\".html"'
 
 
@@ -417,7 +417,7 @@ def test_a_project_may_choose_the_headers_of_a_download(client: Client) -> None:
     name = save(Copied, upload(client, field_id(Copied), NAME, b"hello")).file.name
     parameters = {"content_type": "text/x-own", "cache_control": "private, max-age=5"}
     url = copying.generate_download_url(name, field_id(Copied), expire=30, parameters=parameters)
-    answer = requests.get(url, timeout=10)
+    answer = requests.get(url, timeout=60)
     assert (answer.headers["Content-Type"], answer.headers["Cache-Control"]) == ("text/x-own", "private, max-age=5")
 
 

@@ -219,7 +219,10 @@ def test_an_upload_url_is_signed_for_one_key_and_field(storage: FileSystemAsyncU
 
 def test_a_download_url_keeps_the_true_name(storage: FileSystemAsyncUploadStorage) -> None:
     key = make_upload(field_of(Document), name="мой отчёт.txt")
-    AsyncTempFile.objects.filter(key=key).update(moved_to_location="docs/мой_отчёт.txt")
+    AsyncTempFile.objects.filter(key=key).update(claim="c", moved_to_location="docs/мой_отчёт.txt")
+    # Given back: another upload's name by now.
+    returned = make_upload(field_of(Document), name="another.txt")
+    AsyncTempFile.objects.filter(key=returned).update(moved_to_location="docs/мой_отчёт.txt")
     for name, filename in ((key, "мой отчёт.txt"), ("docs/мой_отчёт.txt", "мой отчёт.txt"), ("docs/b.txt", "b.txt")):
         url = urlsplit(storage.generate_download_url(name, "testapp.Document.file"))
         assert url.path == "/uploads/download-file-direct/"

@@ -83,7 +83,7 @@ def send(target: Any, content: bytes, **fields: str) -> requests.Response:
     """Send a file as a browser does: the form's fields, then the file."""
     url = target["uploadUrl"]
     form = {**url["fields"], **fields}
-    return requests.post(url["url"], data=form, files={url["fileFieldName"]: ("name", content)}, timeout=30)
+    return requests.post(url["url"], data=form, files={url["fileFieldName"]: ("name", content)}, timeout=60)
 
 
 def policy_of(target: Any) -> list[Any]:
@@ -393,7 +393,7 @@ def test_a_file_that_is_swapped_after_it_was_validated_is_not_taken(bucket: str,
 
 
 def download(storage: S3AsyncUploadStorage, name: str, **options: Any) -> requests.Response:
-    return requests.get(storage.generate_download_url(name, "field", **options), timeout=30)
+    return requests.get(storage.generate_download_url(name, "field", **options), timeout=60)
 
 
 @commits
@@ -401,7 +401,7 @@ def test_a_download_bears_the_true_name_and_nothing_that_a_browser_would_run(buc
     film = s3.Film.objects.create(file=upload(client, field_id(s3.Film), "мой.html", b"<html>hello"))
     answer = client.get("/uploads/download-file/", {"field_id": field_id(s3.Film), "instance_id": film.pk})
     assert answer.status_code == 302
-    got = requests.get(answer["Location"], timeout=30)
+    got = requests.get(answer["Location"], timeout=60)
     assert got.content == b"<html>hello"
     assert got.headers["Content-Disposition"] == "attachment; filename*=utf-8''%D0%BC%D0%BE%D0%B9.html"
     AsyncTempFile.objects.all().delete()  # as the cleanup does, days later
@@ -414,7 +414,7 @@ def test_download_params_are_those_of_s3(bucket: str) -> None:
         "docs/a.png", "field", expire=7, parameters={"ResponseContentDisposition": "attachment", "content_type": "a/b"}
     )
     assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == ["7"]
-    got = requests.get(url, timeout=30)
+    got = requests.get(url, timeout=60)
     assert got.headers["Content-Disposition"] == "attachment"
     assert got.headers["Content-Type"] == "a/b"
     plain = download(s3.copying, "docs/a.png")
@@ -437,7 +437,7 @@ def test_before_promotion_a_download_is_that_of_the_upload(bucket: str, client: 
     clip = s3.Clip.objects.create(file=upload(client, field_id(s3.Clip), "a.txt", b"text"))
     assert not AsyncTempFile.objects.get().is_promoted
     answer = client.get("/uploads/download-file/", {"field_id": field_id(s3.Clip), "instance_id": clip.pk})
-    assert requests.get(answer["Location"], timeout=30).content == b"text"
+    assert requests.get(answer["Location"], timeout=60).content == b"text"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def send(target: Any, content: bytes, **fields: str | None) -> requests.Response
     """Send a form; a field that is ``None`` is left out."""
     url = target["uploadUrl"]
     form = {name: value for name, value in {**url["fields"], **fields}.items() if value is not None}
-    return requests.post(url["url"], data=form, files={"file": ("a.png", content)}, timeout=30)
+    return requests.post(url["url"], data=form, files={"file": ("a.png", content)}, timeout=60)
 
 
 def test_a_form_as_it_was_signed_is_taken(bucket: str, client: Client) -> None:
@@ -110,27 +110,27 @@ def test_a_download_that_was_changed_is_refused(bucket: str, old: str, new: str)
     url = s3.copying.generate_download_url(
         "docs/a.txt", "field", expire=60, parameters={"ResponseContentDisposition": "attachment"}
     )
-    assert requests.get(url, timeout=30).content == b"secret"
+    assert requests.get(url, timeout=60).content == b"secret"
     assert old in url
-    assert requests.get(url.replace(old, new), timeout=30).status_code == 403
-    assert requests.get(url.partition("?")[0], timeout=30).status_code == 403
+    assert requests.get(url.replace(old, new), timeout=60).status_code == 403
+    assert requests.get(url.partition("?")[0], timeout=60).status_code == 403
 
 
 def test_the_cors_rule_of_the_hint_lets_browsers_send_forms_and_see_the_etag(bucket: str, client: Client) -> None:
     target = sign(client)
     question = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
-    assert requests.options(target["uploadUrl"]["url"], headers=question, timeout=30).status_code == 403
+    assert requests.options(target["uploadUrl"]["url"], headers=question, timeout=60).status_code == 403
     rules = {"CORSRules": [s3_probe.CORS]}
     s3.copying.client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules)
-    answer = requests.options(target["uploadUrl"]["url"], headers=question, timeout=30)
+    answer = requests.options(target["uploadUrl"]["url"], headers=question, timeout=60)
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] in (ORIGIN, "*")
     url = target["uploadUrl"]
     sent = requests.post(
-        url["url"], data=url["fields"], files={"file": ("a.png", PNG)}, headers={"Origin": ORIGIN}, timeout=30
+        url["url"], data=url["fields"], files={"file": ("a.png", PNG)}, headers={"Origin": ORIGIN}, timeout=60
     )
     assert sent.status_code == 204
     assert sent.headers["Access-Control-Expose-Headers"] == "ETag"
     foreign = {**question, "Origin": "https://evil.example"}
-    refused = requests.options(url["url"], headers=foreign, timeout=30)
+    refused = requests.options(url["url"], headers=foreign, timeout=60)
     assert "Access-Control-Allow-Origin" not in refused.headers

@@ -16,6 +16,7 @@ from typing import Any
 from django.core.files.storage import Storage, default_storage
 from django.db import connection
 
+from tests.async_uploads.faults import clouds
 from tests.async_uploads.faults.points import Points
 
 #: Functions of the operating system that change something on disk, or see to it that it stays.
@@ -27,7 +28,13 @@ CHANGING = frozenset(
     )
 )
 #: Methods of storages that ask nobody: they work on names, or on what the storage object knows.
-PURE = frozenset({"generate_filename", "get_valid_name", "identity", "is_temporary_path", "source_lifetime"})
+PURE = frozenset(
+    (
+        *("generate_filename", "get_valid_name", "identity", "is_temporary_path", "source_lifetime"),
+        *("blobs", "client", "full_key", "get_blob_client", "get_object_parameters", "permanent_parameters"),
+        *("read_parameters", "takes_conditions", "temporary_parameters", "upload_parameters"),
+    )
+)
 
 
 def storage_class() -> type[Storage]:
@@ -70,6 +77,8 @@ class Census:
         connection.ensure_connection()  # what it says of itself when it is new is no part of the run
         connection.force_debug_cursor = True
         connection.queries_log.clear()
+        if clouds.current is not None:
+            clouds.current.sent.clear()
         sys.setprofile(self._see)
         try:
             yield
@@ -77,9 +86,11 @@ class Census:
             sys.setprofile(None)
             connection.force_debug_cursor = False
             self.statements = [query["sql"] for query in connection.queries_log]
+            if clouds.current is not None:
+                self.calls += clouds.current.sent
 
     def _see(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "c_call":
+        if event == "c_call" and clouds.current is None:
             if argument.__module__ == os.link.__module__ and argument.__name__ in CHANGING:
                 self.calls[f"os.{argument.__name__}"] += 1
         elif event == "call" and (name := self._functions.get(frame.f_code)) and name not in PURE:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tests import settings
+from tests.async_uploads.faults import clouds
 
 COLUMNS = {"testapp_document": ("file",), "testapp_triple": ("first", "second", "third")}
+
+ROW = ("key", "object_name", "claim", "moved_to_location", "promoted_at", "target_digest", "attempts", "error")
 
 
 class Violation(AssertionError):
@@ -20,7 +23,7 @@ def connect() -> Any:
     """Open a connection of the oracle's own."""
     configured: dict[str, Any] = settings.DATABASES["default"]
     if configured["ENGINE"].endswith("sqlite3"):
-        return sqlite3.connect(configured["NAME"], timeout=20)
+        return sqlite3.connect(configured["NAME"], timeout=60)
     if configured["ENGINE"].endswith("mysql"):
         import pymysql
 
@@ -45,6 +48,8 @@ def select(database: Any, sql: str) -> list[Any]:
 
 def read_tree(media: Path) -> dict[str, bytes]:
     """Return every file; one that is moved at this moment is at one of its names."""
+    if clouds.current is not None:
+        return clouds.current.read_tree()
     found = {}
     for directory, _, names in os.walk(media, followlinks=True):
         for path in (Path(directory, name) for name in names):
@@ -68,13 +73,13 @@ class Facts:
                     for pk, value in select(database, f"SELECT id, {quote(column)} FROM {table} ORDER BY id"):
                         if value:
                             self.columns[table, column, pk] = value
-            names = ("key", "claim", "moved_to_location", "promoted_at", "target_digest", "attempts", "error")
-            listed = ", ".join(map(quote, names))
+            listed = ", ".join(map(quote, ROW))
             found = select(database, f"SELECT {listed} FROM async_uploads_asynctempfile ORDER BY id")
-            self.rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in found]
+            self.rows: list[dict[str, Any]] = [dict(zip(ROW, row, strict=True)) for row in found]
         finally:
             database.close()
         self.tree = read_tree(media)
+        self.keys = {row["key"] for row in self.rows}
 
     def find(self, value: str) -> bytes | None:
         """Return the file that a column's value stands for, as our rules of reading say."""
@@ -82,7 +87,7 @@ class Facts:
             return self.tree[value]
         for row in self.rows:
             if value in (row["key"], row["moved_to_location"]):
-                for name in (row["key"], row["moved_to_location"]):
+                for name in (row["key"], row["object_name"], row["moved_to_location"]):
                     if name in self.tree:
                         return self.tree[name]
         return None

@@ -14,12 +14,16 @@ from unittest import mock
 from django.core.files.storage import default_storage
 from django.db import OperationalError, connection
 
-#: What the filesystem's storage is asked, and what it asks of the operating system.
+from tests.async_uploads.faults import clouds
+
+#: What storages are asked, and what that on disk asks of the operating system; those in the cloud send requests.
 METHODS = (
     "copies_on_move",
     "discard_upload",
     "exists",
+    "forget_source",
     "get_available_name",
+    "hold_source",
     "move_file",
     "return_file",
     "stored_size",
@@ -64,7 +68,9 @@ class Points:
             )
             for name in METHODS:
                 stack.enter_context(mock.patch.object(storage, name, self.wrap(name, getattr(storage, name))))
-            for name in CALLS:
+            if clouds.current is not None:
+                stack.enter_context(clouds.current.broken(self.wrap))
+            for name in CALLS if clouds.current is None else ():
                 stack.enter_context(mock.patch.object(os, name, self.wrap(f"os.{name}", getattr(os, name))))
             yield
 
@@ -95,7 +101,8 @@ class Points:
         self.statements += is_statement
         # A BEGIN or SAVEPOINT that took effect and failed all the same is a lost connection, which is a kill.
         opens = name.startswith(("BEGIN", "SAVEPOINT"))
-        self.pause()
+        if number == 0 or clouds.current is None:
+            self.pause()  # in the cloud a look takes a while, and nothing happens between two points
         if self.fault and self.fault.number == number and (self.fault.side == "before" or opens):
             self.strike(is_statement)
         try:
@@ -115,4 +122,6 @@ class Points:
         assert self.fault is not None
         if self.fault.mode == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        raise OperationalError("injected") if is_statement else OSError(errno.EIO, "injected")
+        if is_statement:
+            raise OperationalError("injected")
+        raise OSError(errno.EIO, "injected") if clouds.current is None else clouds.current.fail()

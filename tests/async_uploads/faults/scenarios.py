@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from unittest import mock
 
 from django.db import transaction
@@ -14,7 +15,9 @@ from django.utils import timezone
 from async_uploads import promotion
 from async_uploads.cleanup import finish_claimed, reconcile
 from async_uploads.journal import AsyncTempFile
-from tests.async_uploads.faults import world
+from tests.async_uploads import promoting
+from tests.async_uploads.faults import clouds, world
+from tests.async_uploads.faults.census import storage_class
 from tests.async_uploads.faults.world import field_of, make_upload
 from tests.async_uploads.promoting import Triple
 from tests.testapp.models import Document
@@ -32,12 +35,14 @@ class Scenario:
         prepare: Makes the state; returns the keys of its uploads.
         act: Is broken.
         adopts: Whether a record shall have the uploads in the end, when nothing breaks.
+        is_undone: Whether nothing at all may have changed when no record has the uploads in the end.
         stays: Files that lie there before and after, beside those of records.
     """
 
     prepare: Callable[[], list[str]]
     act: Callable[[list[str]], None]
     adopts: bool = True
+    is_undone: bool = True
     stays: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -54,6 +59,7 @@ def prepare_claimed() -> list[str]:
     keys = upload()
     with mock.patch.object(promotion, "promote", return_value=False):
         Document.objects.create(file=keys[0])
+    promoting.pass_turns()
     return keys
 
 
@@ -91,8 +97,30 @@ def prepare_copied_and_deleted() -> list[str]:
     with mock.patch("os.unlink", side_effect=OSError("died")):
         Document.objects.create(file=keys[0])
     AsyncTempFile.objects.update(error="", attempts=0)
+    promoting.pass_turns()
     Document.objects.all().delete()
     return keys
+
+
+def prepare_moved_and_deleted() -> list[str]:
+    """The process died when the file was copied, but that was not recorded; and then the record was deleted."""
+    keys = prepare_claimed()
+    row = AsyncTempFile.objects.get()
+    if not row.is_in_place:
+        field_of(Document).storage.move_file(row.place, row.moved_to_location)
+    Document.objects.all().delete()
+    return keys
+
+
+def prepare_promoted() -> list[str]:
+    keys = upload()
+    Document.objects.create(file=keys[0])
+    return keys
+
+
+def clean_up_later(keys: list[str]) -> None:
+    """Sources go when no URL can work any more."""
+    reconcile(timedelta(days=3), now=timezone.now() + timedelta(hours=2))
 
 
 def finish_by_a_worker(keys: list[str]) -> None:
@@ -141,6 +169,21 @@ def save_three(keys: list[str]) -> None:
     Triple.objects.create(first=keys[0], second=keys[1], third=keys[2])
 
 
+def save_what_another_deletes(keys: list[str]) -> None:
+    """While the file is being moved the record is deleted, and a worker looks at it; one death for both."""
+    storage = storage_class()
+    move = storage.move_file
+
+    def move_meanwhile(self: Any, *names: str) -> None:
+        with mock.patch.object(storage, "move_file", move):
+            Document.objects.all().delete()
+            finish_by_a_worker(keys)
+            move(self, *names)
+
+    with mock.patch.object(storage, "move_file", move_meanwhile):
+        Document.objects.create(file=keys[0])
+
+
 def replace(keys: list[str]) -> None:
     document = Document.objects.get()
     document.file = keys[0]
@@ -161,11 +204,26 @@ SCENARIOS = {
     ),
     "create in bulk": Scenario(upload, create_in_bulk),
     "save three fields": Scenario(upload_three, save_three),
+    "delete a record while its file is moved": Scenario(upload, save_what_another_deletes, False, False),
     "replace a file": Scenario(prepare_replacing, replace, stays={"docs/old.txt": b"old"}),
-    "finish a claim": Scenario(prepare_claimed, clean_up),
-    "adopt a key in a column": Scenario(prepare_column, clean_up),
+    "finish a claim": Scenario(prepare_claimed, clean_up, is_undone=False),
+    "adopt a key in a column": Scenario(prepare_column, clean_up, is_undone=False),
+    "expire": Scenario(prepare_abandoned, clean_up, False, False),
+}
+#: Where files lie on two file systems.
+ON_DISK = {
     "copy to another file system": Scenario(prepare_divided, save_in_transaction),
     "let a worker copy": Scenario(prepare_claimed_and_divided, finish_by_a_worker),
-    "give back what was copied": Scenario(prepare_copied_and_deleted, clean_up, adopts=False),
-    "expire": Scenario(prepare_abandoned, clean_up, adopts=False),
+    "give back what was copied": Scenario(prepare_copied_and_deleted, clean_up, False, False),
 }
+#: Where a move is a copy, or nothing at all.
+IN_THE_CLOUD = {
+    "let a worker copy": Scenario(prepare_claimed, finish_by_a_worker),
+    "give back what was copied": Scenario(prepare_moved_and_deleted, clean_up, False, False),
+    "forget the source": Scenario(prepare_promoted, clean_up_later),
+}
+
+
+def choose() -> dict[str, Scenario]:
+    """Return the scenarios for where the files lie."""
+    return SCENARIOS | (ON_DISK if clouds.current is None else IN_THE_CLOUD)

@@ -23,6 +23,7 @@ from async_uploads import promotion
 from async_uploads.claims import AlreadyClaimed
 from async_uploads.cleanup import reconcile
 from async_uploads.journal import AsyncTempFile
+from tests.async_uploads import promoting
 from tests.async_uploads.faults import oracle, scenarios, world
 from tests.async_uploads.faults.oracle import Facts, Violation
 from tests.async_uploads.tusclient import create, field_id, patch, request
@@ -212,6 +213,7 @@ def want_a_name_that_was_promised_behind_an_old_snapshot() -> None:
         document = Document.objects.create(file=second)
     names = set(Document.objects.values_list("file", flat=True))
     require(len(names) == 2 and document.file.name in names, f"{names}")
+    promoting.pass_turns()
     reconcile(timedelta(days=3))
     Facts(world.MEDIA).require_settled({})
 
