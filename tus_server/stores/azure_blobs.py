@@ -165,7 +165,8 @@ class AzureBlobs:
         """Return a blob's address, without a signature."""
         return self._container.get_blob_client(name).url
 
-    def stage(self, name: str, block_id: str, data: bytes | bytearray | memoryview) -> None:
+    # Any: bytes, or a readable file that can be rewound.
+    def stage(self, name: str, block_id: str, data: Any) -> None:
         """Put Block: 1 byte to 4000 MiB, kept for 7 days; the same id again replaces it."""
         with translated("Put Block"):
             self._container.get_blob_client(name).stage_block(block_id, data)

@@ -16,7 +16,7 @@ from tus_server.stores.base import Sink
 from tus_server.stores.buffers import FileBuffer, MemoryBuffer, PartBuffer, ReceiveBudget
 from tus_server.stores.manifested import Fence
 from tus_server.stores.manifests import Segment
-from tus_server.stores.pipeline import DEPTH, DEPTH_OF_FILES, Pipeline
+from tus_server.stores.pipeline import DEPTH, DEPTH_OF_FILES, GATHERED_SHARE, Pipeline
 from tus_server.stores.recent import HEAD_BYTES, HeadCache
 from tus_server.uploads import UploadRecord
 
@@ -99,7 +99,7 @@ class AzureSink(Sink):
                 while data:
                     buffer = self._gather()
                     room = self._part_size - buffer.size
-                    if (buffer.size + len(data[:room])) * 2 >= self._part_size:
+                    if (buffer.size + len(data[:room])) * GATHERED_SHARE >= self._part_size:
                         self._pipeline.wait_for_room()
                     buffer.append(data[:room])
                     data = data[room:]
@@ -265,14 +265,9 @@ class AzureSink(Sink):
         if is_last and self._may_be_whole() and not self._first:
             self._announce(buffer.size)
             self._is_unsure = True
-            self._store.put_whole(self._record_of, self._fence, _read_all(buffer))
+            self._store.put_whole(self._record_of, self._fence, buffer.content())
             return None
         if is_last or buffer.size >= self._store.inline_limit:
             self._ship(buffer)
             return None
-        return (Segment(self._start, buffer.size, data=_read_all(buffer)),)
-
-
-def _read_all(buffer: PartBuffer) -> bytes:
-    body = buffer.body()
-    return bytes(body) if isinstance(body, bytearray) else bytes(body.read())
+        return (Segment(self._start, buffer.size, data=buffer.content()),)

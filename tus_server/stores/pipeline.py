@@ -18,6 +18,9 @@ T = TypeVar("T")
 #: How many parts of one upload are on their way at once, from memory and from files.
 DEPTH = 3
 DEPTH_OF_FILES = 2
+#: While as many are on their way, less than 1 in so many bytes of the next part are gathered: with all that a process
+#: needs besides, it holds four parts at most.
+GATHERED_SHARE = 4
 #: Threads of the pool that all uploads of a process share. Clients should keep at least as many connections.
 POOL_THREADS = 32
 

@@ -91,7 +91,7 @@ class S3Store(ManifestedStore):
         self.max_size = max_size
         location = f"{location.strip('/')}/" if location.strip("/") else ""
         segments = f"{segments.strip('/')}/" if segments.strip("/") else ""
-        self._objects = Objects(self.bucket, location, each)
+        self._objects = Objects(self.bucket, location, each, clock)
         self._tails = Tails(self.bucket, location + segments, inline_limit)
         budget = shared_budget() if buffers is None else buffers
         self._backend = Backend(self.bucket, self._objects, self._tails, budget, self.heads, limits, clock)
@@ -153,7 +153,11 @@ class S3Store(ManifestedStore):
         if tail or fence.known.part_count == 0:
             self._store_rest(record, fence)
         if fence.known.finished is None:
-            self._objects.complete(record, fence, self.manifests.parts(record.id))
+            try:
+                self._objects.complete(record, fence, self.manifests.parts(record.id))
+            finally:
+                if fence.known.offset != record.length:
+                    self.heads.forget(record.id)
         self._tails.drop(tail)
 
     def _store_rest(self, record: UploadRecord, fence: Fence) -> None:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from tus_server.errors import StoreUnavailable, UploadGone
 from tus_server.stores.buffers import PartBuffer
@@ -20,6 +24,15 @@ from tus_server.stores.s3_client import Found, NameTaken, PartsChanged, S3Bucket
 from tus_server.uploads import UploadRecord
 
 logger = logging.getLogger("tus_server.s3")
+
+T = TypeVar("T")
+
+#: Seconds until a Complete is asked for again that was refused without a reason, or more often than this although the
+#: missing parts were sent again each time.
+PAUSE_SECONDS = 60.0
+MOST_RETREATS = 3
+#: Of so many uploads that is remembered; per process.
+_REMEMBERED = 1000
 
 _KNOWABLE = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 
@@ -31,14 +44,20 @@ class Objects:
         bucket: Where they lie.
         location: What their keys begin with, before the record's object name.
         parameters: Returns, for a record, what ``put_object`` is given on top of the bucket's parameters.
+        clock: Seconds.
     """
 
     def __init__(
-        self, bucket: S3Bucket, location: str, parameters: Callable[[UploadRecord], Mapping[str, Any]] | None = None
+        self,
+        bucket: S3Bucket,
+        location: str,
+        parameters: Callable[[UploadRecord], Mapping[str, Any]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bucket = bucket
         self._location = location
         self._parameters = parameters or (lambda record: {})
+        self._refusals = _Refusals(clock)
 
     def key(self, record: UploadRecord) -> str:
         """Return the key of a record's object in the bucket."""
@@ -84,8 +103,11 @@ class Objects:
 
         Raises:
             UploadGone: The backend has neither the parts nor the object.
-            StoreUnavailable: It may be made; a repeat finds that out. Or parts were lost, and must be sent again.
+            StoreUnavailable: It may be made; a repeat finds that out. Or parts were lost, and must be sent again
+                (``parts_lost``). Or the backend refuses parts that it lists as they were recorded (``parts_refused``):
+                for a minute it is not asked again.
         """
+        self._refusals.check(record.id)
         known, key = fence.known, self.key(record)
         assert known.multipart_id is not None
         wanted = multipart_etag(etags)
@@ -93,8 +115,7 @@ class Objects:
         try:
             etag = self._bucket.complete(key, known.multipart_id, etags)
         except PartsChanged:
-            self._go_back(record, fence, etags)
-            raise StoreUnavailable("Some parts of the upload must be sent again.", code="parts_lost") from None
+            raise self._go_back(record, fence, etags) from None
         except UploadMissing:
             etag = self._look(record, known, wanted)
             if etag is None:
@@ -135,6 +156,7 @@ class Objects:
 
     def _record(self, fence: Fence, finished: Finished) -> None:
         fence.advance(replace(fence.known, tail=(), is_unsettled=False, finished=finished))
+        self._refusals.forget(fence.known.upload_id)
 
     def _matching(self, key: str, size: int, etag: str) -> str:
         """Return the ETag of the object that has a name already, if it is what was to be stored."""
@@ -144,8 +166,11 @@ class Objects:
             raise StoreUnavailable("Another object has the upload's name.", code="name_taken")
         return found.etag
 
-    def _go_back(self, record: UploadRecord, fence: Fence, etags: Sequence[str]) -> None:
-        """Keep the parts before the first that the backend lost, or that a writer overwrote that had been given up."""
+    def _go_back(self, record: UploadRecord, fence: Fence, etags: Sequence[str]) -> StoreUnavailable:
+        """Keep the parts before the first that the backend lost, or that a writer overwrote that had been given up.
+
+        Returns the error to raise. The offset goes back only where a part is not as it was recorded.
+        """
         known, key = fence.known, self.key(record)
         assert known.multipart_id is not None
         try:
@@ -153,13 +178,71 @@ class Objects:
         except UploadMissing:
             raise UploadGone() from None
         good = next((number for number, etag in enumerate(etags) if listed.get(number + 1) != etag), len(etags))
-        logger.error("S3 has lost part %d of the upload %s; its offset goes back.", good + 1, record.id)
-        if good == len(etags):
-            return
+        if good == len(etags) or not self._refusals.may_retreat(record.id):
+            logger.error(
+                "S3 refuses to complete the upload %s (key %s, multipart upload %s), although %s. It is asked again in"
+                " %d seconds at the earliest. If that does not help, somebody must: compare ListParts with the"
+                " service's log, or terminate the upload, so that its client begins again.",
+                *(record.id, key, known.multipart_id),
+                f"it lists all {good} parts as they were stored" if good == len(etags) else "parts were sent anew",
+                PAUSE_SECONDS,
+            )
+            return self._refusals.refuse(record.id)
+        what = "overwritten" if good + 1 in listed else "lost"
+        logger.error("Part %d of the upload %s is %s on S3; its offset goes back.", good + 1, record.id, what)
         if known.part_size is None:
             good = 0  # parts of a concatenation have any size; it is made again
         end = good * (known.part_size or 0)
         fence.advance(replace(known, part_count=good, parts_end=end, tail=(), is_unsettled=False))
+        return StoreUnavailable("Some parts of the upload must be sent again.", code="parts_lost")
+
+
+class _Refusals:
+    """The uploads that a backend does not complete: how often each went back, and when it is asked again."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._retreats: OrderedDict[str, int] = OrderedDict()
+        self._until: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, upload_id: str) -> None:
+        """Raise ``StoreUnavailable`` while the backend is not to be asked."""
+        until = self._until.get(upload_id)
+        left = 0 if until is None else math.ceil(until - self._clock())
+        if left > 0:
+            raise _refused(left)
+
+    def may_retreat(self, upload_id: str) -> bool:
+        """Say whether an upload may go back once more, and count that."""
+        with self._lock:
+            count = self._retreats.pop(upload_id, 0) + 1
+            _remember(self._retreats, upload_id, count)
+        return count <= MOST_RETREATS
+
+    def refuse(self, upload_id: str) -> StoreUnavailable:
+        """Let nobody ask for a while; returns the error to raise."""
+        with self._lock:
+            self._retreats.pop(upload_id, None)
+            _remember(self._until, upload_id, self._clock() + PAUSE_SECONDS)
+        return _refused(math.ceil(PAUSE_SECONDS))
+
+    def forget(self, upload_id: str) -> None:
+        """The upload is complete."""
+        with self._lock:
+            self._retreats.pop(upload_id, None)
+            self._until.pop(upload_id, None)
+
+
+def _remember(known: OrderedDict[str, T], upload_id: str, value: T) -> None:
+    known[upload_id] = value
+    while len(known) > _REMEMBERED:
+        known.popitem(last=False)
+
+
+def _refused(seconds: int) -> StoreUnavailable:
+    message = "The object store refuses to put the upload together."
+    return StoreUnavailable(message, code="parts_refused", retry_after=seconds)
 
 
 def multipart_etag(etags: Sequence[str]) -> str:

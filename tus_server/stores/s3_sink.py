@@ -19,7 +19,7 @@ from tus_server.stores.base import Sink
 from tus_server.stores.buffers import FileBuffer, MemoryBuffer, PartBuffer, ReceiveBudget
 from tus_server.stores.manifested import Fence
 from tus_server.stores.manifests import Segment
-from tus_server.stores.pipeline import DEPTH, DEPTH_OF_FILES, Pipeline
+from tus_server.stores.pipeline import DEPTH, DEPTH_OF_FILES, GATHERED_SHARE, Pipeline
 from tus_server.stores.recent import HEAD_BYTES, HeadCache
 from tus_server.stores.s3_client import S3Bucket, UploadMissing
 from tus_server.stores.s3_objects import Objects
@@ -112,8 +112,7 @@ class S3Sink(Sink):
                     if self._position == self._begin + self._part_size:
                         self._send()
                     piece = data[: self._begin + self._part_size - self._position]
-                    if (self._position - self._begin + len(piece)) * 2 >= self._part_size:
-                        # Behind three parts on their way half a part is enough: four at most, with all that is around.
+                    if (self._position - self._begin + len(piece)) * GATHERED_SHARE >= self._part_size:
                         self._pipeline.wait_for_room()
                     self._buffer.append(piece)
                     if self._position < HEAD_BYTES:

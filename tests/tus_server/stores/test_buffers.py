@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tus_server.errors import StoreUnavailable
 from tus_server.stores import buffers
-from tus_server.stores.buffers import FileBuffer, MemoryBuffer, PartBuffer, ReceiveBudget, shared_budget
+from tus_server.stores.buffers import PIECE_BYTES, FileBuffer, MemoryBuffer, PartBuffer, ReceiveBudget, shared_budget
 
 
 class Quiet:
@@ -107,16 +108,19 @@ def test_a_holder_that_is_forgotten_is_not_flushed() -> None:
     assert holder.flushes == 0
 
 
-def test_while_something_comes_free_nobody_is_refused() -> None:
-    budget = ReceiveBudget(100, patience=0.05)
+def test_while_something_comes_free_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = ReceiveBudget(100, patience=5)
     budget.take(100)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(budget.take, 60)
-        for _ in range(6):  # longer than twice the patience in all
-            assert not waiting.done()
-            threading.Event().wait(0.04)
-            budget.give(10)
-        waiting.result(10)
+    waits = []
+
+    def wait_in_vain(predicate: Callable[[], bool], timeout: float) -> bool:
+        waits.append(timeout)
+        budget.give(10)
+        return predicate()
+
+    monkeypatch.setattr(budget._changed, "wait_for", wait_in_vain)
+    budget.take(60)
+    assert waits == [5] * 6, "longer than twice the patience in all"
 
 
 def test_more_than_the_limit_is_granted_when_nothing_else_is_held() -> None:
@@ -183,17 +187,58 @@ def test_a_part_is_gathered_and_what_was_missing_put_in_front(make: object) -> N
     assert make.budget.used == 0  # type: ignore[attr-defined]
 
 
-def test_a_part_in_memory_takes_no_more_than_its_size() -> None:
-    class Holder:
-        def flush(self) -> bool:
-            return False
+class Nobody:
+    """A holder that is never flushed."""
 
-    for piece in (1000, 4096, 65536, 600_000):
-        buffer = MemoryBuffer(ReceiveBudget(), Holder(), 1_000_000)
-        while buffer.size < 1_000_000:
-            buffer.append(memoryview(bytes(min(piece, 1_000_000 - buffer.size))))
-        assert buffer.body().__alloc__() <= 1_000_001
-        buffer.close()
+    def flush(self) -> bool:
+        return False
+
+
+def resident() -> int:
+    """Return how many bytes of this process lie in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_part_in_memory_takes_what_it_has_and_gives_all_of_it_back() -> None:
+    size, piece = 48 * 2**20, memoryview(bytes(2**20))
+    before = resident()
+    buffer = MemoryBuffer(ReceiveBudget(), Nobody(), size)
+    buffer.append(piece)
+    assert resident() - before < 8 * 2**20, "what is not filled takes no memory"
+    while buffer.size < size:
+        buffer.append(piece)
+    assert size - 4 * 2**20 < resident() - before < size + 8 * 2**20
+    buffer.close()
+    assert resident() - before < 8 * 2**20
+
+
+def test_clients_get_a_part_in_pieces_however_much_they_ask_for() -> None:
+    """Each thread that sends would keep the room of what it once got: botocore asks for a MiB."""
+    buffer = MemoryBuffer(ReceiveBudget(), Nobody(), 2**20)
+    content = os.urandom(2**20)
+    buffer.append(memoryview(content))
+    body = buffer.body()
+    pieces = list(iter(lambda: body.read(2**20), b""))
+    assert max(len(piece) for piece in pieces) == PIECE_BYTES
+    assert b"".join(pieces) == content
+    body.seek(0)
+    assert body.readall() == content
+    buffer.close()
+
+
+def test_a_part_cannot_be_read_any_more_when_it_is_closed(make: object) -> None:
+    buffer: PartBuffer = make(0)  # type: ignore[operator]
+    buffer.append(memoryview(b"abc"))
+    body = buffer.body()
+    buffer.close()
+    with pytest.raises((ValueError, OSError)):
+        body.read(1)
+
+
+def test_an_empty_part_has_an_empty_body(make: object) -> None:
+    buffer: PartBuffer = make(0)  # type: ignore[operator]
+    assert (read(buffer), buffer.content()) == (b"", b"")
+    buffer.close()
 
 
 def test_what_cannot_be_fetched_changes_nothing(make: object) -> None:
@@ -211,8 +256,8 @@ def test_what_cannot_be_fetched_changes_nothing(make: object) -> None:
     assert make.budget.used == 0  # type: ignore[attr-defined]
 
 
-def test_a_file_can_be_read_again_from_its_first_byte() -> None:
-    buffer = FileBuffer(4)
+def test_a_part_can_be_read_again_from_its_first_byte(make: object) -> None:
+    buffer: PartBuffer = make(4)  # type: ignore[operator]
     buffer.append(memoryview(b"efgh"))
     body = buffer.body()
     assert body.read(2) == b"ef"
@@ -221,6 +266,9 @@ def test_a_file_can_be_read_again_from_its_first_byte() -> None:
     assert body.read() == b"efgh"
     assert (body.seek(0, os.SEEK_END), body.seek(-1, os.SEEK_CUR)) == (4, 3)
     assert body.read(10) == b"h"
+    body.seek(1)
+    filled = bytearray(2)
+    assert (body.readinto(filled), filled) == (2, b"fg")
     assert body.seekable()
     assert body.readable()
     buffer.close()

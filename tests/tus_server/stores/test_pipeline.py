@@ -34,7 +34,7 @@ class Gate:
             with self._lock:
                 self.running += 1
                 self.most = max(self.most, self.running)
-            assert self.events[number].wait(10)
+            assert self.events[number].wait(60)
             with self._lock:
                 self.running -= 1
             if error is not None:

@@ -83,6 +83,10 @@ def nothing_is_deleted_before_its_replacement_is_recorded() -> None:
     assert site.stored(upload) == content
 
 
+#: Seconds after which an upload that takes none is taken to wait for others.
+STUCK_AFTER = 20
+
+
 class Holding(ClientAround):
     """Holds one part up until it is let go, or fails it."""
 
@@ -95,7 +99,7 @@ class Holding(ClientAround):
 
     def around(self, name: str, call: Callable[..., Any], parameters: dict[str, Any]) -> Any:
         if name == "upload_part" and parameters["PartNumber"] == self.number:
-            assert self.may_go.wait(10)
+            assert self.may_go.wait(60)
             if self.fails:
                 raise OSError("lost")
         answer = call(**parameters)
@@ -113,7 +117,7 @@ def parts_are_recorded_in_order() -> None:
     sink = store.open_sink(upload, 0)
     sink.write(memoryview(CONTENT)[:48])
     for _ in range(2):
-        assert holding.others.acquire(timeout=10)  # parts 1 and 3 are there
+        assert holding.others.acquire(timeout=60)  # parts 1 and 3 are there
     sink.write(memoryview(CONTENT)[48:50])
     try:
         manifest = site.manifests.reload(upload.id)
@@ -183,17 +187,17 @@ def who_waits_for_bytes_holds_no_place() -> None:
     idle = []
     with ThreadPoolExecutor(1) as opener:
         for _ in range(POOL_THREADS + 8):
-            sink = opener.submit(store.open_sink, store.create(make_record(100)), 0).result(10)
+            sink = opener.submit(store.open_sink, store.create(make_record(100)), 0).result(60)
             idle.append(sink)
             sink.write(memoryview(CONTENT)[:10])
     upload = store.create(make_record(100))
     worker = threading.Thread(target=append, args=(site.open(), upload, CONTENT), daemon=True)
     worker.start()
-    worker.join(3)
+    worker.join(STUCK_AFTER)
     is_stuck = worker.is_alive()
     for sink in idle:
         sink.settle()
-    worker.join(10)
+    worker.join(60)
     assert not is_stuck, "idle clients stop everybody"
 
 
@@ -270,6 +274,7 @@ def remember_the_offset_without_bytes(patch: pytest.MonkeyPatch) -> None:
 
 
 def wait_with_a_permit(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(globals(), "STUCK_AFTER", 1)  # it will be
     built, settle = S3Sink.__init__, S3Sink.settle
 
     def init(self: Any, *args: Any) -> None:

@@ -285,6 +285,109 @@ def test_a_late_part_that_brings_the_same_bytes_does_no_harm(site: Site) -> None
     assert site.stored(upload) == CONTENT
 
 
+class _Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class _Refusing(ClientAround):
+    """A client of a service that refuses each Complete as long as it ``refuses``; counts what is asked of it."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self.refuses = True
+        self.calls: list[str] = []
+
+    def around(self, name: str, call: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+        self.calls.append(name)
+        if self.refuses and name == "complete_multipart_upload":
+            raise refusal("InvalidPart", "CompleteMultipartUpload")
+        return call(**parameters)
+
+
+def test_a_refusal_that_nothing_explains_is_logged_and_asked_for_again_after_a_minute(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload = append(site.store, site.store.create(make_record(100)), CONTENT)
+    client, clock = _Refusing(site.recording), _Clock()
+    store = site.open(client, clock=clock)
+    for asked in (True, False, False):
+        client.calls.clear()
+        caplog.clear()
+        with pytest.raises(StoreUnavailable) as caught:
+            store.finish(upload, NOW)
+        assert (caught.value.code, caught.value.headers["Retry-After"]) == ("parts_refused", "60")
+        assert client.calls == (["complete_multipart_upload", "list_parts"] if asked else [])
+        assert ("compare ListParts with the service's log, or terminate the upload" in caplog.text) == asked
+    assert store.get(upload.id).offset == 100, "no byte is gone, so the offset stays"
+    client.refuses = False
+    clock.now += 61
+    store.finish(upload, NOW)
+    assert site.stored(upload) == CONTENT
+
+
+def test_a_lost_part_is_sent_again_from_where_the_server_says_the_upload_stands() -> None:
+    s3 = MemoryS3()
+    site = Site(s3, new_bucket(s3), {"limits": SMALL, "part_size": 16, "inline_limit": 4})
+    sender = Sender(site.store, CONTENT)
+    sender.create()
+    site.recording.around = _losing(s3, 4, site.recording.around)  # type: ignore[method-assign]
+    assert sender.patch(100).status == 503
+    sender.told = 100
+    conflict = sender.patch(0)
+    assert (conflict.status, conflict.header("Upload-Offset")) == (409, "48")
+    sender.told = 0
+    assert sender.head() == 48
+    assert sender.patch(100).status == 204
+    assert site.finished(sender.upload_id) == CONTENT
+
+
+def _losing(s3: MemoryS3, number: int, around: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a service lose a part before it is asked to complete for the first time."""
+    losses = [number]
+
+    def lose(name: str, call: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+        if name == "complete_multipart_upload" and losses:
+            del s3.multiparts[parameters["UploadId"]].parts[losses.pop()]
+        return around(name, call, parameters)
+
+    return lose
+
+
+def test_an_upload_goes_back_three_times_and_then_waits(caplog: pytest.LogCaptureFixture) -> None:
+    class Forgetting(_Refusing):
+        def around(self, name: str, call: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+            if name == "complete_multipart_upload" and self.refuses:
+                s3.multiparts[parameters["UploadId"]].parts.pop(4)
+            return call(**parameters)
+
+    s3 = MemoryS3()
+    site = Site(s3, new_bucket(s3), {"limits": SMALL, "part_size": 16, "inline_limit": 4})
+    upload = site.store.create(make_record(100))
+    client, clock = Forgetting(site.recording), _Clock()
+    store = site.open(client, clock=clock)
+    codes = []
+    for _ in range(4):
+        upload = store.get(upload.id)
+        upload = append(store, upload, CONTENT[upload.offset :])
+        with pytest.raises(StoreUnavailable) as caught:
+            store.finish(upload, NOW)
+        codes.append(caught.value.code)
+    assert codes == ["parts_lost"] * 3 + ["parts_refused"]
+    assert "although parts were sent anew" in caplog.text
+    client.refuses = False
+    clock.now += 61
+    with pytest.raises(StoreUnavailable) as caught:
+        store.finish(upload, NOW)
+    assert (caught.value.code, store.get(upload.id).offset) == ("parts_lost", 48)
+    assert finish(site, upload) == CONTENT
+
+
 # --- what the backend loses -------------------------------------------------------------------------------------------
 
 
