@@ -29,6 +29,8 @@ DEFAULTS: Mapping[str, Any] = {
     "DURABILITY": "data",
     # Whether bodies may be read from the server's socket and moved inside the kernel, where that is known to work.
     "FAST_PATH": True,
+    # Whether uvicorn hands its connection over while a body comes, where that is known to work.
+    "UVICORN_HANDOVER": False,
     # Prefixes of paths that are upload routes although the URL configuration shows it only behind the middleware.
     "UPLOAD_PATHS": (),
     # Middleware around HEAD, PATCH and DELETE of uploads under ASGI: dotted paths; None for the project's own.

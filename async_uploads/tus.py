@@ -19,10 +19,11 @@ from django.utils.translation import gettext as _
 
 from async_uploads import conf, intake, owners, sniffing
 from async_uploads.intake import Admission, InvalidParameter
-from async_uploads.journal import get_field_label, rows, translated
+from async_uploads.journal import AsyncTempFile, get_field_label, rows, translated, write_database
 from async_uploads.journal_store import JournalRecords, RegistryStore
 from async_uploads.leases import DatabaseLocker
 from async_uploads.registry import AsyncFieldRegistry
+from async_uploads.statements import Update, slot
 from tus_server.config import TusConfig
 from tus_server.engine import Engine, utc_now
 from tus_server.errors import BadRequest, Forbidden, InvalidMetadata, StoreUnavailable, UploadNotFound
@@ -34,6 +35,10 @@ from tus_server.serving import Serving, no_context
 from tus_server.stores.base import Concatenates
 from tus_server.uploads import Upload, UploadRecord, generate_upload_id
 from tus_server.wsgi import TusView
+
+_SET_TYPE = Update(
+    lambda: rows().filter(upload_id=slot(AsyncTempFile, "upload_id")), media_type=slot(AsyncTempFile, "media_type")
+)
 
 
 class FieldHooks(Hooks):
@@ -85,7 +90,7 @@ class FieldHooks(Hooks):
         intake.check_type(field, filename, media_type)
         if media_type != facts["media_type"]:
             with translated():
-                rows().filter(upload_id=upload.id).update(media_type=media_type)
+                _SET_TYPE.run(write_database(), upload_id=upload.id, media_type=media_type)
 
     def response_headers(self, upload: Upload) -> Mapping[str, str]:
         """Tell the key, for the form."""
@@ -199,6 +204,8 @@ class SettingsConfig(TusConfig):
                 return conf.get_duration("IDLE_TIMEOUT").total_seconds()
             case "fast_path":
                 return conf.get("FAST_PATH")
+            case "uvicorn_handover":
+                return conf.get("UVICORN_HANDOVER")
         return super().__getattribute__(name)
 
 

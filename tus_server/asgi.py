@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, BinaryIO, cast
 
@@ -28,8 +28,11 @@ from django.urls import ResolverMatch, set_script_prefix
 
 from tus_server import draining
 from tus_server.chain import Chain
+from tus_server.door import Door
 from tus_server.drivers import Suspended, admit, drive_async
 from tus_server.effects import Call
+from tus_server.handed import HandedBody
+from tus_server.handover import borrow
 from tus_server.lingering import DRAINING_SECONDS, LINGER_SECONDS, LateEnd, linger
 from tus_server.pool import ADMISSION_THREADS, BODY_THREADS, CallPool
 from tus_server.routing import UploadRequest, UploadRoutes
@@ -140,11 +143,13 @@ class UploadHandler(AdmittingHandler):
         super().__init__()
         self._admissions = CallPool(ADMISSION_THREADS, "tus-admission")
         self._transfers = CallPool(BODY_THREADS, "tus-body")
+        # More at a time than there are threads would only wait for them, in front of those that have no body.
+        self._door = Door(ADMISSION_THREADS)
         middleware = get_serving().upload_middleware
         self._inline = InlineHandler(settings.MIDDLEWARE)
         self._often = self._inline if middleware is None else InlineHandler(middleware)
         self._routes = UploadRoutes(upload_paths)
-        self._bodies: set[StreamedBody] = set()
+        self._bodies: set[StreamedBody | HandedBody] = set()
         self._is_draining = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -184,7 +189,8 @@ class UploadHandler(AdmittingHandler):
             async with ThreadSensitiveContext():
                 set_script_prefix(get_script_prefix(request.scope))
                 await self._start(request)
-                response = await handler.run_get_response(request)
+                async with nullcontext() if request.is_read else self._door.passing():
+                    response = await handler.run_get_response(request)
                 cast(Any, response)._handler_class = self.__class__
                 if isinstance(response, Proceed):
                     if has_thread():
@@ -227,7 +233,7 @@ class UploadHandler(AdmittingHandler):
     async def _receive(self, request: UploadRequest, proceed: Proceed) -> HttpResponse:
         """Receive the body and build the answer."""
         self._watch()
-        body = StreamedBody(request.listen, request.run_body, lambda: BUDGET_BYTES // max(len(self._bodies), 1))
+        body = self._open_body(request)
         self._bodies.add(body)
         if self._is_draining:
             body.drain()
@@ -240,6 +246,20 @@ class UploadHandler(AdmittingHandler):
         request.is_gone = body.end == "vanished"
         _merge(proceed, answer)
         return answer
+
+    def _open_body(self, request: UploadRequest) -> StreamedBody | HandedBody:
+        """Return the best way to receive a body that was asked for; behind the chain its view is known."""
+        ordinary = partial(
+            StreamedBody, request.listen, request.run_body, lambda: BUDGET_BYTES // max(len(self._bodies), 1)
+        )
+        view = request.match and request.match.func
+        config = view.engine.context.config if isinstance(view, TusView) else None
+        lent = None
+        if config is not None and config.uvicorn_handover and config.fast_path:
+            lent = borrow(request.listen, request.scope)
+        if lent is None:
+            return ordinary()
+        return HandedBody(lent, request.listen, ordinary, lambda: len(self._bodies) <= BODY_THREADS // 2)
 
     def _watch(self) -> None:
         """Have ``drain`` called when the process is told to end. The server has its own handlers by now."""

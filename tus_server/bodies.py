@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
 from contextlib import suppress
 from typing import Any, Protocol
 
-from tus_server import served, splicing
+from tus_server import served
 from tus_server.draining import is_draining
 from tus_server.effects import End, Receive, Received
 from tus_server.errors import BadRequest
-from tus_server.stores.base import Sink
+from tus_server.moving import Mover, Passage
 from tus_server.watching import SLICE_SECONDS, watched
 
 #: After how many bytes a slice is over.
@@ -136,6 +135,12 @@ class StreamBody:
         return data, None if data else "finished"
 
     def _rest(self, size: int) -> bytes:
+        """Return what gunicorn's own input still holds after an error.
+
+        Nobody else's: a wrapper may have lost what it had gathered, and what it reads next lies behind a gap.
+        """
+        if not type(self._stream).__module__.startswith("gunicorn."):
+            return b""
         try:
             data = self._stream.read(size)
         except Exception:
@@ -166,8 +171,6 @@ class SocketBody:
         reader: gunicorn's ``LengthReader`` of this request.
     """
 
-    _buffers = threading.local()
-
     # Any: gunicorn's classes are not imported, so that it need not be installed; ``open_body`` has looked at them.
     def __init__(self, connection: socket.socket, reader: Any) -> None:
         self._connection = connection
@@ -175,7 +178,7 @@ class SocketBody:
         self._quiet_since = time.monotonic()
         self._has_begun = False
         self._way: served.Way | None = None
-        self._may_splice = True
+        self._mover = Mover()
 
     def close(self) -> None:
         """Say that the rest of a body which was begun will not be read.
@@ -205,7 +208,7 @@ class SocketBody:
             self._connection.settimeout(0 if draining else SLICE_SECONDS)
             while count < limit:
                 try:
-                    received = self._move(effect.sink, limit - count)
+                    received = self._mover.move(self._connection, effect.sink, limit - count, self._note)
                 except BlockingIOError:
                     return Received(count, "draining")
                 except TimeoutError:
@@ -224,27 +227,7 @@ class SocketBody:
             self._connection.settimeout(timeout)
         return Received(count, "limit" if effect.limit is not None and count == effect.limit else "finished")
 
-    def _move(self, sink: Sink, wanted: int) -> int:
-        """Wait for bytes as long as the socket's timeout says, give them to the sink and return how many; 0 at the end.
-
-        Raises:
-            OSError: The socket's; the sink's errors are others.
-        """
-        if self._may_splice and splicing.is_possible(sink):
-            spliced = splicing.fill(self._connection, wanted)
-            if spliced is not None:
-                self._note(spliced, "splice")
-                self._may_splice = not spliced or splicing.pour(sink, spliced)
-                return spliced
-            self._may_splice = False
-        buffer = self._buffer()
-        received = self._connection.recv_into(buffer, min(len(buffer), wanted))
-        self._note(received, "socket")
-        if received:
-            sink.write(buffer[:received])
-        return received
-
-    def _note(self, received: int, way: served.Way) -> None:
+    def _note(self, received: int, way: Passage) -> None:
         """Tell gunicorn's reader what was taken from the socket."""
         if received:
             self._way = way
@@ -259,12 +242,6 @@ class SocketBody:
         self._quiet_since = time.monotonic()
         data: bytes = self._reader.read(min(held, limit))
         return data
-
-    def _buffer(self) -> memoryview:
-        buffer: memoryview | None = getattr(self._buffers, "view", None)
-        if buffer is None:
-            buffer = self._buffers.view = memoryview(bytearray(_BUFFER_BYTES))
-        return buffer
 
     def read(self, limit: int) -> bytes:
         """Serve ``ReadBody``."""

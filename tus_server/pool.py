@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any, TypeAlias
 
@@ -38,17 +38,18 @@ class CallPool:
 
     def __init__(self, threads: int, name: str) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        # Made once: asgiref examines the function whenever one is made.
+        self._hop = sync_to_async(_Once.run, thread_sensitive=False, executor=self._executor)
 
     # Any: a call returns whatever its function does.
     async def run(self, call: Call, around: Around = nullcontext) -> Any:
         """Run a call; see ``drivers.Runner``. Context variables follow, as with Django's own adapters."""
         once = _Once(call, around)
-        hop = sync_to_async(once.run, thread_sensitive=False, executor=self._executor)
-        while not once.outcome.done():
+        while not once.is_done:
             # Cancelled only by a loop that closes: a call that has begun is waited for, another one begins now.
             with suppress(asyncio.CancelledError):
-                await hop()
-        return once.outcome.result()
+                await self._hop(once)
+        return once.give()
 
     def close(self) -> None:
         """Wait for the calls under way and end the threads."""
@@ -62,18 +63,28 @@ class _Once:
         self._call = call
         self._around = around
         self._lock = threading.Lock()
-        self.outcome: Future[Any] = Future()
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.is_done = False
 
     def run(self) -> None:
         with self._lock:
-            if self.outcome.done():
+            if self.is_done:
                 return
             try:
-                self.outcome.set_result(self._run())
+                self._result = self._run()
             except asyncio.CancelledError as error:
-                self.outcome.set_exception(StoreUnavailable(f"{self._call} was cancelled: {error}"))
+                self._error = StoreUnavailable(f"{self._call} was cancelled: {error}")
             except BaseException as error:
-                self.outcome.set_exception(error)
+                self._error = error
+            self.is_done = True
+
+    # Any: as of ``CallPool.run``.
+    def give(self) -> Any:
+        """Return what the call returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result
 
     # Any: as of ``CallPool.run``.
     def _run(self) -> Any:

@@ -105,7 +105,9 @@ def build_engines() -> dict[str, Engine]:
     finished = LoggingHooks(directory / "finished.log")
 
     def config(**limits: Any) -> TusConfig:
-        return TusConfig(**limits, fast_path=settings.FAST_PATH != "off")
+        return TusConfig(
+            **limits, fast_path=settings.FAST_PATH != "off", uvicorn_handover=settings.FAST_PATH == "handover"
+        )
 
     def store(name: str) -> FilesystemStore:
         return FilesystemStore(directory / "files" / name, durability=settings.DURABILITY)

@@ -9,7 +9,8 @@ DIRECTORY = Path(os.environ["TEST_SERVER_DIRECTORY"])
 #: ``none`` for tests that move gigabytes and ask for something else.
 DURABILITY = os.environ.get("TEST_SERVER_DURABILITY", "data")
 
-#: ``on``; ``socket``: the kernel cannot splice; ``off``: bodies are read from ``wsgi.input``.
+#: ``on``; ``socket``: the kernel cannot splice; ``off``: bodies are read from ``wsgi.input``; ``handover``: uvicorn
+#: lends its connection.
 FAST_PATH = os.environ.get("TEST_SERVER_FAST_PATH", "on")
 if FAST_PATH == "socket":
 

@@ -52,7 +52,7 @@ class SlowableStore(MemoryStore):
         write = sink.write
 
         def held(data: memoryview) -> None:
-            assert self.may_write.wait(10)
+            assert self.may_write.wait(60)
             self.writes.append(len(data))
             write(data)
 
@@ -371,7 +371,7 @@ def test_a_storage_that_holds_up_bodies_holds_up_nobody_else(app: UploadHandler)
         await until(lambda: all(wire.asked for wire in wires))
         await asyncio.sleep(0.05)  # the pool of the bodies is full by now
         head = Wire(app, "HEAD", f"/files/{upload_ids[0]}", TUS)
-        assert (await asyncio.wait_for(head.answer(), 5)).header("Upload-Offset") == "0"
+        assert (await asyncio.wait_for(head.answer(), 60)).header("Upload-Offset") == "0"
         store.may_write.set()
         assert {(await wire.answer()).status for wire in wires} == {204}
 

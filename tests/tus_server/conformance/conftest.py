@@ -1,7 +1,7 @@
 """The server processes of the conformance suite: one per shell and session, and a client for each test.
 
 ``wsgi-stream`` has the fast path off, ``wsgi-socket`` is a kernel that cannot splice (not run by default: the bodies
-of ``test_real_servers`` go that way).
+of ``test_real_servers`` go that way). Under ``asgi-handover`` uvicorn lends its connection.
 
 ``TUS_SHELLS=node`` runs the suite against ``@tus/server`` instead, to see that the suite itself tells right from
 wrong; the tests of endpoints that it does not have are skipped.
@@ -9,7 +9,9 @@ wrong; the tests of endpoints that it does not have are skipped.
 
 from __future__ import annotations
 
+import json
 import os
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -23,10 +25,14 @@ KINDS: dict[str, Kind] = {
     "wsgi-socket": "gthread",
     "wsgi-stream": "gthread",
     "asgi": "uvicorn",
+    "asgi-handover": "uvicorn",
     "node": "node",
 }
-FAST_PATHS = {"wsgi-socket": "socket", "wsgi-stream": "off"}
-SHELLS = os.environ.get("TUS_SHELLS", "wsgi,wsgi-stream,asgi").split(",")
+FAST_PATHS = {"wsgi-socket": "socket", "wsgi-stream": "off", "asgi-handover": "handover"}
+SHELLS = os.environ.get("TUS_SHELLS", "wsgi,wsgi-stream,asgi,asgi-handover").split(",")
+PARAMETERS = [pytest.param(name, marks=pytest.mark.e2e if name == "asgi-handover" else ()) for name in SHELLS]
+#: Of how many bodies that did not come with their heads one must have come as it should.
+_ENOUGH_BODIES = 20
 
 
 #: A read of ``wsgi.input`` waits until it is filled: so long nobody looks around, and what came is not stored yet.
@@ -55,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
 
 
-@pytest.fixture(scope="session", params=SHELLS)
+@pytest.fixture(scope="session", params=PARAMETERS)
 def shell_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of this shell, started once."""
     env = {"TEST_SERVER_FAST_PATH": FAST_PATHS.get(request.param, "on")}
@@ -63,6 +69,10 @@ def shell_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         env = node_environment()
     with RunningServer(KINDS[request.param], tmp_path_factory.mktemp(request.param), env=env) as server:
         yield server
+        if request.param == "asgi-handover":
+            with urllib.request.urlopen(f"{server.url}/served/") as answer:
+                ways: dict[str, int] = json.load(answer)
+            assert ways.get("handover") or sum(ways.values()) < _ENOUGH_BODIES, ways
 
 
 @pytest.fixture
