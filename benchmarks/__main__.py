@@ -21,7 +21,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.client import PERIOD, Payload
-from benchmarks.contestants import AZURE_CONNECTION, AZURE_KEY, CONTESTANTS, S3_ENDPOINT, Contestant, on_postgres
+from benchmarks.contestants import (
+    AZURE_CONNECTION,
+    AZURE_KEY,
+    AZURITE,
+    CONTESTANTS,
+    S3_ENDPOINT,
+    SINK,
+    Contestant,
+    choose,
+    on_postgres,
+)
 from benchmarks.installing import Tools, Unavailable
 from benchmarks.measuring import Bench, Outcome, Subject, measure, show
 from benchmarks.processes import ROOT, Server, ServerFailed
@@ -75,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Install, measure, print the tables, write the JSON."""
     options = parse_arguments(arguments)
     tools = Tools(interpreter=Path(sys.executable) if options.this_python else None)
-    chosen = [one for one in CONTESTANTS if options.contestant is None or one.name in options.contestant]
+    chosen = choose(options.contestant)
     scenarios = [SCENARIOS[name] for name in options.scenario or SCENARIOS]
     base = options.directory or ROOT / ".build"
     base.mkdir(parents=True, exist_ok=True)
@@ -132,6 +142,9 @@ def start(
     missing: dict[str, str],
 ) -> list[Subject]:
     """Start a contestant and return its endpoints; none where it cannot be had, with the reason in ``missing``."""
+    if contestant.needs in missing:
+        missing[contestant.name] = f"it needs {contestant.needs}"
+        return []
     print(f"{contestant.name} ...", file=sys.stderr, flush=True)
     try:
         server = contestant.build(bench.tools, directory)
@@ -140,10 +153,10 @@ def start(
         missing[contestant.name] = str(problem)[-1500:]
         return []
     servers.append(server)
-    if contestant.name == "s3 sink":
+    if contestant.name == SINK:
         os.environ[S3_ENDPOINT] = f"http://127.0.0.1:{server.port}"
         bench.sink = Sink(server.port, bench.tools.get("sink"), bench.payload.path)
-    if contestant.name == "azurite":
+    if contestant.name == AZURITE:
         url = f"http://127.0.0.1:{server.port}/measured"
         os.environ[AZURE_CONNECTION] = (
             f"DefaultEndpointsProtocol=http;AccountName=measured;AccountKey={AZURE_KEY};BlobEndpoint={url};"

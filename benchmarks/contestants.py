@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,9 @@ Kind = Literal["ceiling", "peer", "ours"]
 S3_ENDPOINT = "BENCHMARK_S3_ENDPOINT"
 #: Leads contestants that relay to Azurite; likewise.
 AZURE_CONNECTION = "BENCHMARK_AZURE"
+#: The contestants that others relay to.
+SINK, AZURITE = "s3 sink", "azurite"
+_NEEDS = {"s3": SINK, "azure": AZURITE}
 AZURE_KEY = base64.b64encode(b"for a benchmark only".ljust(64)).decode()
 SITE = "benchmarks.sites.settings"
 
@@ -62,6 +65,7 @@ class Contestant:
     Attributes:
         name: Its name, unique.
         part: What ``Tools`` installs for it.
+        needs: The contestant that must run before it, where it relays to one: ``SINK`` or ``AZURITE``.
         command: Its command line; ``{part}``, ``{port}``, ``{directory}`` and ``{s3}`` (the sink) are filled in.
         endpoints: Where it is measured.
         streams: It does not hold bodies in memory or spool them.
@@ -81,6 +85,7 @@ class Contestant:
     can: frozenset[str] = frozenset({"chunks", "create", "slow", "tus"})
     prepare: Callable[[Tools, Path, Mapping[str, str]], Mapping[str, str]] | None = None
     templates: Mapping[str, str] = field(default_factory=dict)
+    needs: str | None = None
 
     def build(self, tools: Tools, directory: Path) -> Server:
         """Install what is needed and return the server, not yet started.
@@ -163,7 +168,8 @@ def _relay(server: str, backend: Literal["s3", "azure"], command: tuple[str, ...
     """One of ours that relays, in a process of its own, so that its memory is only that."""
     name = f"{server} {backend}"
     endpoint = Endpoint(name, f"/{backend}/", None, backend=backend)
-    return Contestant(name, "ours", "ours", command, (endpoint,), {"DJANGO_SETTINGS_MODULE": SITE})
+    environment = {"DJANGO_SETTINGS_MODULE": SITE}
+    return Contestant(name, "ours", "ours", command, (endpoint,), environment, needs=_NEEDS[backend])
 
 
 def on_postgres(contestant: Contestant) -> Contestant:
@@ -265,14 +271,23 @@ CONTESTANTS = (
         EVERYTHING - {"slow"},
     ),
     _ours("uvicorn", (*UVICORN, "benchmarks.sites.asgi:application")),
-    _ours("granian", (*GRANIAN, "benchmarks.sites.asgi:application")),
-    # The sink comes before those that relay to it. PUT straight into it, bodies show that it is not the bottleneck.
     Contestant(
-        "s3 sink",
+        "uvicorn handover",
+        "ours",
+        "ours",
+        (*UVICORN, "benchmarks.sites.asgi:application"),
+        (Endpoint("uvicorn handover", "/none/", "files/none", fast=frozenset({"handover"})),),
+        environment={"BENCHMARK_HANDOVER": "on"},
+        prepare=prepare_site,
+    ),
+    _ours("granian", (*GRANIAN, "benchmarks.sites.asgi:application")),
+    # PUT straight into it, bodies show that it is not the bottleneck.
+    Contestant(
+        SINK,
         "ceiling",
         "sink",
         ("{part}", "serve", "{port}", "0"),
-        (Endpoint("s3 sink", "/bucket/direct/", None, method="put", backend="s3"),),
+        (Endpoint(SINK, "/bucket/direct/", None, method="put", backend="s3"),),
     ),
     Contestant(
         "node s3",
@@ -281,6 +296,7 @@ CONTESTANTS = (
         ("node", str(HERE / "sites" / "node_s3.mjs")),
         (Endpoint("node s3", "/files", None, backend="s3"),),
         prepare=lambda tools, directory, environment: {"PACKAGES": str(tools.get("node"))},
+        needs=SINK,
     ),
     Contestant(
         "tusd s3",
@@ -292,11 +308,12 @@ CONTESTANTS = (
         ),
         (Endpoint("tusd s3", "/files/", None, backend="s3"),),
         environment={"AWS_ACCESS_KEY_ID": "measured", "AWS_SECRET_ACCESS_KEY": "measured", "AWS_REGION": "us-east-1"},
+        needs=SINK,
     ),
     _relay("gunicorn", "s3", (*GUNICORN, "benchmarks.sites.wsgi:application")),
     _relay("uvicorn", "s3", (*UVICORN, "benchmarks.sites.asgi:application")),
     Contestant(
-        "azurite",
+        AZURITE,
         "ceiling",
         "azurite",
         (
@@ -313,7 +330,20 @@ CONTESTANTS = (
         ("node", str(HERE / "sites" / "node_azure.mjs")),
         (Endpoint("node azure", "/files", None, backend="azure"),),
         prepare=lambda tools, directory, environment: {"PACKAGES": str(tools.get("node"))},
+        needs=AZURITE,
     ),
     _relay("gunicorn", "azure", (*GUNICORN, "benchmarks.sites.wsgi:application")),
     _relay("uvicorn", "azure", (*UVICORN, "benchmarks.sites.asgi:application")),
 )
+
+
+def choose(names: Collection[str] | None) -> list[Contestant]:
+    """Return the contestants of these names, or all; what they need comes before them, although it was not named.
+
+    What was not named takes part in no scenario.
+    """
+    by_name = {one.name: one for one in CONTESTANTS}
+    chosen = [one for one in CONTESTANTS if names is None or one.name in names]
+    needed = [by_name[one.needs] for one in chosen if one.needs is not None]
+    silent = [replace(one, endpoints=()) for one in CONTESTANTS if one in needed and one not in chosen]
+    return silent + sorted(chosen, key=lambda one: one.needs is not None)

@@ -29,7 +29,7 @@ TUSPYSERVER = ("tuspyserver==4.4.3", "fastapi", "uvicorn[standard]")
 #: Its signals are Django 3's.
 DJANGO_TUS = ("django-tus==0.5.0", "gunicorn", "Django~=3.2.0", "setuptools<81")
 OUR_PACKAGES = ("gunicorn>=23", "uvicorn[standard]>=0.30", "granian>=2", "psycopg[binary]>=3.2", "Django~=5.2.0")
-TUSD = "github.com/tus/tusd/v2"
+TUSD, TUSD_VERSION = "github.com/tus/tusd/v2", "v2.9.2"
 RUSTUS = "rustus@0.5.10"
 TIMEOUT = 3600
 
@@ -103,11 +103,12 @@ class Tools:
             sources = self.directory / "go" / "src"
             shutil.rmtree(sources, ignore_errors=True)
             sources.mkdir(parents=True)
-            run(["go", "mod", "init", "benchmark.invalid/tusd"], cwd=sources)
-            run(["go", "get", f"{TUSD}@latest"], cwd=sources)
-            run(["go", "build", "-p", "1", "-o", str(target), f"{TUSD}/cmd/tusd"], cwd=sources)
+            # Not `go install`: that asks for the list of versions, which not every proxy has.
+            requirement = f"module benchmark.invalid/tusd\n\nrequire {TUSD} {TUSD_VERSION}\n"
+            (sources / "go.mod").write_text(requirement)
+            run(["go", "build", "-mod=mod", "-p", "1", "-o", str(target), f"{TUSD}/cmd/tusd"], cwd=sources)
 
-        self._once(target.with_suffix(".stamp"), TUSD, build)
+        self._once(target.with_suffix(".stamp"), TUSD_VERSION, build)
         return target
 
     def rustus(self) -> Path:

@@ -87,7 +87,11 @@ def build_page(result: Result, *, is_busy: bool) -> str:
     missed = [target for target, figure in compare(result) if figure is not None and not target.is_met(figure)]
     reasons = dict.fromkeys(target.reason for target in missed if target.reason)
     if reasons:
-        lines += ["", "What we suppose keeps the missed ones from being met (not each was shown by a profile):", ""]
+        lines += [
+            "",
+            "What keeps the missed ones from being met; where it does not say how that was seen, it is supposed:",
+            "",
+        ]
         for reason in reasons:
             lines += [f"* {'; '.join(target.text for target in missed if target.reason == reason)}. {reason}"]
     lines += ["", "Ratios: more is better, 1 is as fast as what is compared with.", ""]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.__main__ import start
 from benchmarks.charts import Bar, draw
 from benchmarks.client import Payload
 from benchmarks.contestants import CONTESTANTS as EVERYBODY
+from benchmarks.contestants import choose
 from benchmarks.installing import Tools
 from benchmarks.measuring import Bench, Mismatch, Outcome, Scenario, Subject, WrongPath, require_fast, summarise
 from benchmarks.page import main as write_page
@@ -110,6 +113,34 @@ def test_a_page_with_charts_is_made_of_a_result(result_path: Path, tmp_path: Pat
     assert (tmp_path / "measurements" / "one.svg").read_text().startswith("<svg")
     assert "(measurements/one.svg)" in page
     assert json.loads((tmp_path / "measurements" / "results.json").read_text())["suite"] == "django-async-uploads"
+
+
+def test_who_relays_brings_what_it_relays_to_before_it_and_out_of_competition() -> None:
+    chosen = choose(["uvicorn s3", "gunicorn azure"])
+    assert [each.name for each in chosen] == ["s3 sink", "azurite", "uvicorn s3", "gunicorn azure"]
+    assert [bool(each.endpoints) for each in chosen] == [False, False, True, True]
+    assert next(each for each in choose(["s3 sink", "uvicorn s3"]) if each.name == "s3 sink").endpoints
+    assert [each.name for each in choose(["c", "uvicorn"])] == ["c", "uvicorn"]
+    assert {each.name for each in choose(None)} == {each.name for each in EVERYBODY}
+    running: set[str] = set()
+    for each in choose(None):
+        assert each.needs is None or each.needs in running
+        running.add(each.name)
+    for each in EVERYBODY:
+        assert (each.needs is not None) == any(
+            each.kind != "ceiling" and endpoint.backend != "files" for endpoint in each.endpoints
+        ), each.name
+
+
+def test_what_needs_something_that_is_missing_is_missing_too(tmp_path: Path) -> None:
+    relay = next(one for one in EVERYBODY if one.name == "uvicorn s3")
+    missing = {"s3 sink": "no compiler"}
+    servers: list[Server] = []
+    bench = Bench(Tools(tmp_path), Payload(tmp_path, 10), rounds=1, full=False)
+    with ExitStack() as stack:
+        stack.callback(bench.payload.close)
+        assert start(relay, bench, tmp_path, stack, servers, missing) == []
+    assert (missing["uvicorn s3"], servers) == ("it needs s3 sink", [])
 
 
 def test_a_void_run_makes_no_page(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ STORAGES = {
 }
 MEDIA_ROOT = DIRECTORY / "media"
 STATIC_URL = "/static/"
-ASYNC_UPLOADS = {"DURABILITY": os.environ.get("BENCHMARK_DURABILITY", "none")}
+HAS_HANDOVER = os.environ.get("BENCHMARK_HANDOVER") == "on"
+ASYNC_UPLOADS = {"DURABILITY": os.environ.get("BENCHMARK_DURABILITY", "none"), "UVICORN_HANDOVER": HAS_HANDOVER}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -31,7 +31,8 @@ from tus_server.wsgi import get_urls
 def build_engine(name: str, durability: Durability, *, fast_path: bool = True) -> Engine:
     """Return the endpoint whose files lie in ``files/<name>``."""
     store = FilesystemStore(settings.DIRECTORY / "files" / name, durability=durability)
-    return Engine(store, FileLocker(settings.DIRECTORY / "locks"), config=TusConfig(fast_path=fast_path))
+    config = TusConfig(fast_path=fast_path, uvicorn_handover=settings.HAS_HANDOVER)
+    return Engine(store, FileLocker(settings.DIRECTORY / "locks"), config=config)
 
 
 def build_s3_engine() -> Engine:
