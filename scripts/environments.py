@@ -16,8 +16,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,42 +116,80 @@ def newest_environment() -> Environment | None:
     return None
 
 
-def run_pytest(environment: Environment, database: str, arguments: Sequence[str]) -> tuple[bool, str]:
-    """Run the suite and pass its output on; answers whether it passed, and pytest's closing line."""
-    path = os.pathsep.join([str(environment.directory / "bin"), os.environ["PATH"]])  # its gunicorn, its uvicorn
-    env = {**os.environ, "PATH": path, "TEST_DATABASE": database}
-    command: list[str | Path] = [environment.python, "-m", "pytest", "--color=no", *arguments]
-    closing = "no closing line"
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            if line.startswith("=") and line.strip("= \n"):
-                closing = line.strip("= \n")
-    return process.returncode == 0, closing
+@dataclass(frozen=True)
+class Run:
+    """The suite, or a part of it, on one pair and one database."""
+
+    environment: Environment
+    database: str
+    arguments: Sequence[str]
+
+    def __call__(self, terminal: threading.Lock, *, is_live: bool) -> tuple[str, bool, str]:
+        """Run pytest; answers what ran, whether it passed, and pytest's closing line.
+
+        Args:
+            terminal: Who holds it may print.
+            is_live: Whether to print line by line; otherwise all at once, at the end.
+        """
+        path = os.pathsep.join(
+            [str(self.environment.directory / "bin"), os.environ["PATH"]]
+        )  # its gunicorn, its uvicorn
+        env = {**os.environ, "PATH": path, "TEST_DATABASE": self.database}
+        command: list[str | Path] = [self.environment.python, "-m", "pytest", "--color=no", *self.arguments]
+        title = f"{self.environment.describe()}, {self.database}"
+        header = f"\n##### {title}: pytest {' '.join(self.arguments)}\n"
+        closing, held = "no closing line", [header]
+        with ExitStack() as stack:
+            if is_live:
+                stack.enter_context(terminal)
+                print(header, end="", flush=True)
+            process = stack.enter_context(
+                subprocess.Popen(
+                    command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                )
+            )
+            assert process.stdout is not None
+            for line in process.stdout:
+                if is_live:
+                    print(line, end="", flush=True)
+                else:
+                    held.append(line)
+                if line.startswith("=") and line.strip("= \n"):
+                    closing = line.strip("= \n")
+        if not is_live:
+            with terminal:
+                print("".join(held), end="", flush=True)
+        return title, process.returncode == 0, closing
 
 
 def test(arguments: Sequence[str]) -> bool:
-    """Run the suite on every pair, then what touches the database once more on PostgreSQL and on MariaDB."""
+    """Run the suite on every pair, then what touches the database once more on PostgreSQL and on MariaDB.
+
+    The oldest pair's run waits for servers and browsers most of the time, so the whole suite runs on all others beside
+    it; what they print comes when the oldest pair has ended.
+    """
     everywhere = "--everywhere" in arguments
     arguments = [argument for argument in arguments if argument != "--everywhere"]
     quick = [] if everywhere or arguments else ["-m", "not e2e"]
     oldest, newest = oldest_environment(), newest_environment()
-    runs = [(oldest, "sqlite", arguments)]
+    first = Run(oldest, "sqlite", arguments)
+    others: list[Run] = []
     if newest:
-        runs.append((newest, "sqlite", [*quick, *arguments]))
+        others.append(Run(newest, "sqlite", [*quick, *arguments]))
     if not arguments:
         # One pair each: what differs between databases does not differ between versions of Python. What storages do to
         # their buckets does not differ between databases.
         journal = ["-m", "not e2e", "tests/async_uploads", "--ignore-glob=*/test_storage_*"]
-        runs.append((newest or oldest, "postgres", journal))
-        runs.append((oldest, "mariadb", journal))
-    results = []
-    for environment, database, pytest_arguments in runs:
+        others += [Run(newest or oldest, "postgres", journal), Run(oldest, "mariadb", journal)]
+    for environment in filter(None, (oldest, newest)):
         environment.install()
-        title = f"{environment.describe()}, {database}"
-        print(f"\n##### {title}: pytest {' '.join(pytest_arguments)}", flush=True)
-        results.append((title, *run_pytest(environment, database, pytest_arguments)))
+    terminal = threading.Lock()
+    if arguments:
+        results = [run(terminal, is_live=True) for run in (first, *others)]
+    else:
+        with ThreadPoolExecutor(1) as beside:
+            later = beside.submit(lambda: [run(terminal, is_live=False) for run in others])
+            results = [first(terminal, is_live=True), *later.result()]
     print("\n##### All pairs")
     for title, passed, closing in results:
         print(f"{title}: {'' if passed else 'FAILED: '}{closing}")

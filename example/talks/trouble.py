@@ -146,7 +146,12 @@ class SlowInput:
             return self._stream.read()
         pieces = []
         while size > 0:
-            piece = self._stream.read(min(size, _SIP) if self._line.is_slow else size)
+            try:
+                piece = self._stream.read(min(size, _SIP) if self._line.is_slow else size)
+            except Exception:
+                if not pieces:
+                    raise
+                break  # what came before counts; the next read meets the error again
             if not piece:
                 break
             time.sleep(self._line.delay(len(piece), self._since))

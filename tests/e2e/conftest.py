@@ -24,7 +24,10 @@ FLAGS = [
     "--disable-sync",
 ]
 
-expect.set_options(timeout=15_000)
+#: Milliseconds that a page may take for what it does at once, however busy the machine.
+PATIENCE = 60_000
+
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="package")
@@ -53,7 +56,7 @@ def browser_context_args() -> dict[str, Any]:
 
 @pytest.fixture
 def context(context: BrowserContext) -> BrowserContext:
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE)
     return context
 
 

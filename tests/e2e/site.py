@@ -131,7 +131,7 @@ class Site:
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Ask the database, past all of our code."""
         uri = f"file:{self.directory / 'db.sqlite3'}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
+        with closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
             return connection.execute(query, parameters).fetchall()
 
     def uploads(self) -> list[Path]:
@@ -184,7 +184,7 @@ def compute_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def wait_for(question: Callable[[], T | None], seconds: float = 20, pause: float = 0.005) -> T:
+def wait_for(question: Callable[[], T | None], seconds: float = 60, pause: float = 0.005) -> T:
     """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
     while not (answer := question()):

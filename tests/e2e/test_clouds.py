@@ -46,7 +46,7 @@ def save(site: Site, page: Page, title: str) -> str:
     """Send the form; return the name that the record then has."""
     page.get_by_label("Title").fill(title)
     page.get_by_role("button", name="Save", exact=True).click()
-    page.wait_for_url(f"{site.url}/", timeout=60_000)
+    page.wait_for_url(f"{site.url}/", timeout=120_000)
     [(name,)] = site.rows("SELECT video FROM talks_talk WHERE title = ?", title)
     return str(name)
 
@@ -82,7 +82,7 @@ def test_an_upload_by_tus_survives_a_kill_and_lands_in_the_cloud(
         expect(field).to_have_attribute("state", "uploading")
 
         # Killed within the second chunk or later: what was acknowledged is all that counts.
-        wait_for(lambda: stored(site) >= CHUNK, 60)
+        wait_for(lambda: stored(site) >= CHUNK, 240)
         site.server.kill()
         kept = stored(site)
         assert CHUNK <= kept < film.size
@@ -122,7 +122,7 @@ def test_a_signed_upload_begins_again_after_a_lost_network_and_is_promoted(
         context.set_offline(True)
         expect(field).to_have_attribute("state", "offline")
         context.set_offline(False)
-        expect(field).to_have_attribute("state", "uploading", timeout=30_000)
+        expect(field).to_have_attribute("state", "uploading", timeout=60_000)
         throttle(devtools, -1)
         name = save(site, page, "Signed")
         assert len(sent) >= 2, "the whole file goes again"

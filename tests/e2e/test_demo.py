@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 def is_up(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -35,12 +35,12 @@ def test_the_demo_prepares_itself_serves_and_ends_at_ctrl_c(tmp_path: Path, serv
     with output.open("wb") as written:
         process = subprocess.Popen(command, env=environment, stdout=written, stderr=subprocess.STDOUT)
     try:
-        wait_for(lambda: process.poll() is not None or is_up(url), 60, 0.1)
+        wait_for(lambda: process.poll() is not None or is_up(url), 120, 0.1)
         assert is_up(f"{url}talks/new/"), output.read_text()
         assert is_up(f"{url}lab/")
         assert is_up(f"{url}static/async_uploads/async-uploads.js")
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -50,7 +50,7 @@ def test_a_slow_line_a_cut_and_a_sleeping_server_cost_nothing(own_site: Site, pa
     assert 0 < path.stat().st_size < sample.size
 
     page.get_by_role("button", name="Slow line").click()
-    expect(field).to_have_attribute("state", "done", timeout=30_000)
+    expect(field).to_have_attribute("state", "done", timeout=60_000)
     expect(page.locator("[data-show=server-state]")).to_have_text("finished, waits for the form")
     expect(log).not_to_contain_text("WENT BACK")
     page.get_by_role("button", name="Move it to its permanent place").click()

@@ -30,7 +30,7 @@ def ask(site: Site, method: str, path: str, headers: Mapping[str, str]) -> tuple
     for name, value in {"Tus-Resumable": "1.0.0", "Sec-Fetch-Site": "same-origin", **headers}.items():
         request.add_header(name, value)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.headers.get("Location") or ""
     except urllib.error.HTTPError as error:
         error.close()

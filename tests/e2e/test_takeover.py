@@ -88,9 +88,8 @@ def test_another_process_takes_over_from_a_frozen_one_which_is_fenced(
             with old.open_patch(url, 0, len(CONTENT)) as wire:
                 told = send_some(old, url, wire)
                 with frozen(site.server):
-                    started = time.monotonic()
-                    assert told <= go_on(new, url, end, 8)
-                    assert time.monotonic() - started < 6, "not at once"
+                    # A few seconds; who waited until the lease has expired would take 30.
+                    assert told <= go_on(new, url, end, 20)
                 # The old process goes on with other bytes, until somebody tells it.
                 wire.send_until_answered(WRONG * 11)
             assert new.offset(url) == end

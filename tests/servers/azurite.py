@@ -11,12 +11,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.servers.process import ROOT, START_TIMEOUT, ServerFailed, find_free_port
+from tests.servers.process import ROOT, ServerFailed, find_free_port, wait_for_answer
 
 #: The last version that runs on Debian's Node 20; 3.36 wants 21 or newer.
 PACKAGE = "azurite@3.35.0"
@@ -101,13 +100,11 @@ class AzuriteServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                text = (self.directory / "log").read_text(errors="replace")
-                self.__exit__(None, None, None)
-                raise ServerFailed(f"Azurite does not answer on port {self.port}:\n{text[-4000:]}")
-            time.sleep(0.05)
+        try:
+            wait_for_answer(f"Azurite on port {self.port}", self._answers, self._log, self._process)
+        except ServerFailed:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -121,3 +118,6 @@ class AzuriteServer:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
             return True
         return False
+
+    def _log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")

@@ -86,9 +86,9 @@ class Cable:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut_all()
-        self._accepting.join(5)
+        self._accepting.join(60)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     def _accept(self) -> None:
         while not self._closed:
@@ -103,7 +103,7 @@ class Cable:
 
     def _carry(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(self._target, timeout=30)
+            server = socket.create_connection(self._target, timeout=60)
         except OSError:
             _reset(client)
             return

@@ -7,15 +7,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.servers.postgres import free_port
+from tests.servers.process import find_free_port, wait_for_answer
 
-#: Seconds that a start may take.
-START_WITHIN = 60
 OPTIONS = (
     "--bind-address=127.0.0.1",
     "--skip-name-resolve",
@@ -42,7 +40,7 @@ class MariaDBServer:
 
     def __init__(self, server: str) -> None:
         self.server = Path(server)
-        self.port = free_port()
+        self.port = find_free_port()
         self.user = ["--user=mysql"] if os.geteuid() == 0 else []
 
     @property
@@ -68,7 +66,7 @@ class MariaDBServer:
                 self.process = subprocess.Popen(
                     [self.server, *common, *place, *OPTIONS], stdout=output, stderr=output, cwd=self.directory
                 )
-            self.wait()
+            wait_for_answer(f"MariaDB on port {self.port}", self.greets, self.log.read_text, self.process)
         except BaseException:
             self.stop()
             raise
@@ -79,17 +77,11 @@ class MariaDBServer:
     ) -> None:
         self.stop()
 
-    def wait(self) -> None:
-        """Wait until the server greets whoever connects."""
-        end = time.monotonic() + START_WITHIN
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connected:
-                    if connected.recv(1):
-                        return
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError(self.log.read_text())
+    def greets(self) -> bool:
+        """Whether the server greets whoever connects."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connected:
+            return bool(connected.recv(1))
+        return False
 
     def stop(self) -> None:
         """End the server, which need not save anything, and remove its directory."""

@@ -11,12 +11,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.servers.process import START_TIMEOUT, ServerFailed, find_free_port
+from tests.servers.process import ServerFailed, find_free_port, wait_for_answer
 
 REGION = "us-east-1"
 
@@ -54,13 +53,12 @@ class MotoServer:
                 stdout=output,
                 stderr=output,
             )
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                text = log.read_text(errors="replace")[-4000:]
-                self.__exit__(None, None, None)
-                raise ServerFailed(f"moto does not answer on port {self.port}:\n{text}")
-            time.sleep(0.05)
+        try:
+            place = f"moto on port {self.port}"
+            wait_for_answer(place, self._answers, lambda: log.read_text(errors="replace"), self._process)
+        except ServerFailed:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

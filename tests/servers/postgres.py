@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.servers.process import find_free_port
 
 SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
@@ -23,7 +24,7 @@ class PostgresServer:
 
     def __init__(self, binaries: str) -> None:
         self.binaries = Path(binaries)
-        self.port = free_port()
+        self.port = find_free_port()
         self.user = "postgres" if os.geteuid() == 0 else None
 
     @property
@@ -76,10 +77,3 @@ class PostgresServer:
         if done.returncode:
             server_log = self.directory / "log"
             raise RuntimeError(log.read_text() + (server_log.read_text() if server_log.exists() else ""))
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -20,8 +20,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from subprocess import Popen
 from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,9 +33,13 @@ Kind = Literal["gthread", "sync", "uvicorn", "uvicorn-2", "node"]
 WSGI_KINDS: tuple[Kind, ...] = ("gthread", "sync")
 ASGI_KINDS: tuple[Kind, ...] = ("uvicorn", "uvicorn-2")
 
-#: Seconds that a server may take to answer its first request, or to end after SIGTERM.
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 15.0
+#: Seconds that a server may take to answer its first request, or to end after SIGTERM. Usually it takes one or two, and
+#: ten where the machine has much else to do.
+START_TIMEOUT = 120.0
+STOP_TIMEOUT = 60.0
+
+
+_claims: deque[socket.socket] = deque()
 
 
 class ServerFailed(RuntimeError):
@@ -41,11 +47,43 @@ class ServerFailed(RuntimeError):
 
 
 def find_free_port() -> int:
-    """Return a port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a port of 127.0.0.1 that was free a moment ago, and that no other run of the suite is given meanwhile.
+
+    A name in Linux's abstract namespace says so, which goes with this process; the last ones are enough.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0async-uploads-port-{port}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        if len(_claims) > 64:
+            _claims.popleft().close()
         return port
+
+
+def wait_for_answer(name: str, is_up: Callable[[], bool], log: Callable[[], str], *processes: Popen[bytes]) -> None:
+    """Wait until a server that was just started answers.
+
+    Args:
+        name: The server's name and place, for the error.
+        is_up: Asks the server.
+        log: What the server wrote so far.
+        processes: Those that have to live for it.
+
+    Raises:
+        ServerFailed: One of the processes has ended, or ``START_TIMEOUT`` is over; the message ends with the log.
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    while not is_up():
+        if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
+            raise ServerFailed(f"{name} does not answer:\n{log()[-4000:]}")
+        time.sleep(0.02)
 
 
 class RunningServer:
@@ -79,7 +117,7 @@ class RunningServer:
         self._wsgi, self._asgi = wsgi, asgi
         self._health = health
         self._arguments = arguments
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self.start()
 
@@ -124,7 +162,7 @@ class RunningServer:
         }
         with self.log_path.open("ab") as log:
             # A session of its own: one signal to the group reaches workers whose master is already dead.
-            self._process = subprocess.Popen(
+            self._process = Popen(
                 self._command(),
                 cwd=self.directory,
                 env=environment,
@@ -133,12 +171,11 @@ class RunningServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise ServerFailed(f"{self.kind} does not answer on port {self.port}:\n{self.log[-4000:]}")
-            time.sleep(0.02)
+        try:
+            wait_for_answer(f"{self.kind} on port {self.port}", self._answers, lambda: self.log, self._process)
+        except ServerFailed:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """End the server by SIGTERM, as an operator would; by SIGKILL when it does not go."""

@@ -16,17 +16,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.servers.process import ServerFailed, find_free_port
+from tests.servers.process import START_TIMEOUT, ServerFailed, find_free_port, wait_for_answer
 
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
-#: Seconds that a start may take; usually 2.
-START_WITHIN = 60
 REGION = "us-east-1"
 #: Bytes that the memory of the cluster takes at most.
 CAPACITY = 4 * 2**30
@@ -166,7 +163,8 @@ class RgwServer:
         self._run("ceph-osd", *self._common, "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._spawn("ceph-osd", "-i", "0")
         self._spawn("radosgw", "-n", "client.admin")
-        self._wait()
+        place = f"The gateway on port {self.port}"
+        wait_for_answer(place, self._answers, self._logs, *self._processes)
         keys = ["--access-key", self.access_key, "--secret-key", self.secret_key]
         admin = [*self._common, "-n", "client.admin", "user", "create", "--uid", "tests", "--display-name", "tests"]
         self._run("radosgw-admin", *admin, *keys)
@@ -182,7 +180,7 @@ class RgwServer:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=START_WITHIN,
+            timeout=START_TIMEOUT,
             env=self._environment,
             check=False,
         )
@@ -206,14 +204,6 @@ class RgwServer:
     @property
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + START_WITHIN
-        while not self._answers():
-            dead = any(process.poll() is not None for process in self._processes)
-            if dead or time.monotonic() > deadline:
-                raise ServerFailed(f"The gateway does not answer on port {self.port}:\n{self._logs()}")
-            time.sleep(0.05)
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)

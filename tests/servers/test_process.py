@@ -20,15 +20,15 @@ def test_a_server_is_killed_and_comes_back_on_its_port_and_directory(tmp_path: P
     with RunningServer("gthread", tmp_path) as server:
         port, pids = server.port, server.pids()
         assert len(pids) == 2
-        assert requests.get(f"{server.url}/health/", timeout=5).text == "up"
+        assert requests.get(f"{server.url}/health/", timeout=60).text == "up"
         assert 10 * 2**20 < server.rss_peak() < 2**30
         server.kill()
         assert group_members(pids[0]) == []
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"{server.url}/health/", timeout=5)
+            requests.get(f"{server.url}/health/", timeout=60)
         server.start()
         assert server.port == port
-        assert requests.get(f"{server.url}/health/", timeout=5).text == "up"
+        assert requests.get(f"{server.url}/health/", timeout=60).text == "up"
     assert "Shutting down: Master" in server.log, "stop is SIGTERM, not SIGKILL"
 
 
@@ -63,7 +63,7 @@ def sink() -> Iterator[tuple[tuple[str, int], Queue[tuple[bytes, str]]]]:
     yield listener.getsockname(), received
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(5)
+    thread.join(60)
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
@@ -76,9 +76,9 @@ def test_a_cable_is_cut_after_exactly_so_many_bytes_of_a_body(
         for sent in (b"a" * 300_000, b"b" * count):
             cable.cut_after(count, how)
             with pytest.raises(requests.ConnectionError):
-                requests.put(cable.url, data=sent, timeout=5)
+                requests.put(cable.url, data=sent, timeout=60)
             assert cable.happened.is_set()
-            data, end = received.get(timeout=5)
+            data, end = received.get(timeout=60)
             head, _, body = data.partition(b"\r\n\r\n")
             assert b"Connection: close" in head
             assert (body, end) == (sent[:count], how)

@@ -24,8 +24,15 @@ from tus_server.stores.base import Sink
 
 CONTENT = pattern(1_000_000)
 KINDS: list[Kind] = ["gthread", "sync", "uvicorn", "uvicorn-2"]
-#: gunicorn's master looks after its workers once a second; uvicorn looks at its connections ten times.
-GONE_WITHIN = 5.0
+#: Seconds after which a server that was told to end must have gone. It takes a second or two; where a body went on, or
+#: a worker never heard of it, it would take what the server itself allows, which is ``GRACE``.
+GONE_WITHIN = 25.0
+GRACE = {
+    "gthread": ("--graceful-timeout", "100"),
+    "sync": ("--graceful-timeout", "100"),
+    "uvicorn": ("--timeout-graceful-shutdown", "100"),
+    "uvicorn-2": ("--timeout-graceful-shutdown", "100"),
+}
 
 Framing = Literal["length", "chunked"]
 
@@ -181,11 +188,10 @@ def test_a_socket_body_takes_what_is_there_and_waits_for_nothing(
     monkeypatch.setattr(draining._State, "was_told", True)
     theirs.sendall(b"abc")
     sink, body = Collected(), SocketBody(ours, LengthReader(10))
-    started = time.monotonic()
     received = body.receive(Receive(sink, 10, 60, 10))
+    # Who had waited would have ended a slice.
     assert (received.count, received.end, sink.data) == (3, "draining", b"abc")
     assert body.receive(Receive(sink, 7, 60, 10)).end == "draining"
-    assert time.monotonic() - started < 0.5
     theirs.sendall(b"defghij")
     assert body.receive(Receive(sink, 7, 60, 10)).count == 7
 
@@ -215,7 +221,7 @@ def test_a_stream_that_cannot_be_watched_is_not_read_any_more(monkeypatch: pytes
 
 @pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningServer]:
-    with RunningServer(request.param, tmp_path) as server:
+    with RunningServer(request.param, tmp_path, arguments=GRACE[request.param]) as server:
         yield server
 
 
@@ -248,11 +254,12 @@ def assert_told(wire: Wire) -> None:
         assert answer.header("Tus-Resumable") == "1.0.0"
 
 
-def assert_gone(server: RunningServer, started: float) -> None:
+def assert_gone(server: RunningServer) -> None:
+    """The server ends by itself, and none of its processes had to be killed."""
     process = server._process
     assert process is not None
     process.wait(GONE_WITHIN)
-    assert time.monotonic() - started < GONE_WITHIN
+    assert "SIGKILL" not in server.log, server.log
 
 
 @pytest.mark.e2e
@@ -267,15 +274,14 @@ def test_a_running_body_is_ended_and_all_of_it_stored(
         sent = 300_000
         started = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
-        while client == "slow" and time.monotonic() < started + 3 and not wire.is_answered(0.1):
+        while client == "slow" and time.monotonic() < started + GONE_WITHIN and not wire.is_answered(0.1):
             with suppress(BrokenPipeError, ConnectionResetError):
                 send(wire, framing, CONTENT[sent : sent + 1000])
                 sent += 1000
-        assert wire.is_answered(3.0)
         # A second for the look around, and what the machine needs.
-        assert time.monotonic() - started < 2.5
+        assert wire.is_answered(GONE_WITHIN)
         assert_told(wire)
-        assert_gone(server, started)
+        assert_gone(server)
     stored = tus.stored_bytes(url) or b""
     # A slow client's last pieces may have come after the look.
     assert 300_000 <= len(stored) <= sent
@@ -298,12 +304,13 @@ def test_a_fast_client_is_ended_too(server: RunningServer, tus: TusClient) -> No
         started = time.monotonic()
         wire.socket.settimeout(1)
         with suppress(OSError):
-            while time.monotonic() < started + 6 and not wire.is_answered(0.01):
+            while time.monotonic() < started + GONE_WITHIN and not wire.is_answered(0.01):
                 wire.send(block)
                 sent += len(block)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() < started + GONE_WITHIN
+        wire.socket.settimeout(GONE_WITHIN)
         assert_told(wire)
-        assert_gone(server, started)
+        assert_gone(server)
     assert len(tus.stored_bytes(url) or b"") <= sent + len(block)
     server.restart()
     assert tus.offset(url) == len(tus.stored_bytes(url) or b"")
@@ -317,12 +324,11 @@ def test_a_chunk_with_a_checksum_that_is_ended_leaves_nothing(server: RunningSer
     headers = {"Upload-Checksum": "crc32 AAAAAA=="}
     with tus.open_patch(url, 0, len(CONTENT), headers) as wire:
         wire.send(CONTENT[:300_000])
-        time.sleep(0.2)
+        time.sleep(0.2)  # time to take it; whether it was taken nobody sees, and the rest holds either way
         os.kill(server.pid, signal.SIGTERM)
-        started = time.monotonic()
-        assert wire.is_answered(3.0)
+        assert wire.is_answered(GONE_WITHIN)
         assert_told(wire)
-        assert_gone(server, started)
+        assert_gone(server)
     assert tus.stored_bytes(url) == b""
     server.restart()
     tus.resume(url, CONTENT)
@@ -331,21 +337,20 @@ def test_a_chunk_with_a_checksum_that_is_ended_leaves_nothing(server: RunningSer
 @pytest.mark.e2e
 def test_a_body_that_begins_too_late_is_ended_at_once(tmp_path: Path) -> None:
     """gunicorn serves kept connections for two more seconds."""
-    with RunningServer("gthread", tmp_path) as server:
+    with RunningServer("gthread", tmp_path, arguments=GRACE["gthread"]) as server:
         tus = TusClient(server.address, server.directory)
         url = tus.create(len(CONTENT))
         with tus.connect() as wire:
             assert tus.patch(url, 0, CONTENT[:1000], wire=wire).status == 204
             os.kill(server.pid, signal.SIGTERM)
-            started = time.monotonic()
             time.sleep(0.5)
             headers = tus.patch_headers(1000, {"Content-Length": len(CONTENT) - 1000})
             with suppress(BrokenPipeError, ConnectionResetError):
                 wire.send_head("PATCH", url, tus.head_of(headers))
                 wire.send(CONTENT[1000:2000])
-            assert wire.is_answered(2.0)
+            assert wire.is_answered(GONE_WITHIN)
             assert_told(wire)
-        assert_gone(server, started)
+        assert_gone(server)
         assert tus.stored_bytes(url) in (CONTENT[:1000], CONTENT[:2000])
         server.restart()
         tus.resume(url, CONTENT)
@@ -354,22 +359,20 @@ def test_a_body_that_begins_too_late_is_ended_at_once(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_a_server_without_uploads_ends_as_ever(server: RunningServer, tus: TusClient) -> None:
     assert tus.stored_bytes(tus.upload(b"abc")) == b"abc"
-    started = time.monotonic()
     os.kill(server.pid, signal.SIGTERM)
-    assert_gone(server, started)
+    assert_gone(server)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("kind", ["gthread", "sync"])
 def test_an_application_that_was_loaded_before_the_fork_is_told_too(kind: Kind, tmp_path: Path) -> None:
-    with RunningServer(kind, tmp_path, arguments=("--preload",)) as server:
+    with RunningServer(kind, tmp_path, arguments=("--preload", *GRACE[kind])) as server:
         tus = TusClient(server.address, server.directory)
         url = tus.create(len(CONTENT))
         with begin(tus, url, "length", CONTENT[:300_000]) as wire:
             assert tus.wait_for_offset(url, 300_000) == 300_000
-            started = time.monotonic()
             os.kill(server.pid, signal.SIGTERM)
-            assert wire.is_answered(2.5)
+            assert wire.is_answered(GONE_WITHIN)
             assert_told(wire)
-            assert_gone(server, started)
+            assert_gone(server)
         assert len(tus.stored_bytes(url) or b"") == 300_000

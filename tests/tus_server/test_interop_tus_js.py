@@ -93,7 +93,7 @@ def test_an_upload_that_was_aborted_goes_on_in_another_process(
         cable.cut_after(1_200_000, "hold")
         with NodeUpload({**plan, "endpoint": f"{cable.url}/files/"}) as upload:
             path = tus.path_of(upload.wait_for("url"))
-            assert cable.happened.wait(10)
+            assert cable.happened.wait(60)
             assert tus.wait_for_offset(path, 1_200_000) == 1_200_000
     event = upload_by_node({**plan, "url": f"{server.url}{path}"})
     assert event["requests"] == ["HEAD", "PATCH"]
@@ -107,7 +107,7 @@ def test_the_client_retries_by_itself_when_the_server_was_killed(
         cable.cut_after(1_200_000, "hold")
         with NodeUpload({**plan, "endpoint": f"{cable.url}/files/"}) as upload:
             path = tus.path_of(upload.wait_for("url"))
-            assert cable.happened.wait(10)
+            assert cable.happened.wait(60)
             assert 0 < tus.wait_for_offset(path, 1_200_000) < len(CONTENT)
             server.kill()
             server.start()

@@ -94,7 +94,7 @@ class Wire:
         return Answer(start["status"], headers, b"".join(message.get("body", b"") for message in bodies))
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Let everything else run until a condition holds; the loop's time stands still meanwhile."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -55,5 +55,5 @@ def collect_scripts(target: Path) -> None:
         [packages / ".bin" / "esbuild", str(entry), *bundle],
         env={**os.environ, "NODE_PATH": str(packages)},
         check=True,
-        timeout=60,
+        timeout=300,
     )

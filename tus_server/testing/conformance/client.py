@@ -27,7 +27,9 @@ HeaderValue = str | bytes | int | None | list[str]
 HeaderMap = Mapping[str, HeaderValue]
 
 OFFSET_STREAM = "application/offset+octet-stream"
-TIMEOUT = 10.0
+#: Seconds to wait for what a right server does at once, however busy the machine: far above what it takes, and below
+#: the minute for which a request may be held up by a silent one.
+TIMEOUT = 30.0
 
 
 class NoAnswer(Exception):
@@ -137,7 +139,7 @@ class Wire:
     def cut(self, how: Literal["fin", "rst"]) -> None:
         self.fin() if how == "fin" else self.rst()
 
-    def is_answered(self, within: float) -> bool:
+    def is_answered(self, within: float = TIMEOUT) -> bool:
         """Say whether the server sends or closes within so many seconds."""
         return bool(self._received) or bool(select.select([self.socket], [], [], within)[0])
 
@@ -389,7 +391,7 @@ class TusClient:
         assert (answer.status, answer.offset) == (204, len(content)), answer
         return url
 
-    def resume(self, url: str, content: bytes, within: float = 8.0) -> None:
+    def resume(self, url: str, content: bytes, within: float = TIMEOUT) -> None:
         """Ask for the offset and send the rest, as often as a patient client would; then compare the bytes."""
         deadline = time.monotonic() + within
         while True:
@@ -405,7 +407,7 @@ class TusClient:
         assert self.offset(url) == len(content)
         assert self.stored_bytes(url) == content
 
-    def wait_for_offset(self, url: str, wanted: Callable[[int], bool] | int, within: float = 6.0) -> int:
+    def wait_for_offset(self, url: str, wanted: Callable[[int], bool] | int, within: float = TIMEOUT) -> int:
         """Ask until the offset is as wanted; the last answer is returned even when it never was."""
         deadline = time.monotonic() + within
         while True:

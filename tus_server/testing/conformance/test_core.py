@@ -355,8 +355,9 @@ def test_a_chunked_body_cut_inside_a_chunk_keeps_what_arrived(tus: TusClient) ->
         wire.send(b"3e8;part=1\r\n" + content[:600])
     # How much of an unfinished chunk a server below hands on is its own affair.
     offset = tus.wait_for_offset(url, 600, within=1.0)
-    assert 0 <= offset <= 600
-    assert tus.stored_bytes(url) == content[:offset]
+    stored = tus.stored_bytes(url) or b""
+    # What came later than that may be stored meanwhile.
+    assert tus.is_blind or (0 <= offset <= len(stored) <= 600 and content.startswith(stored))
     tus.resume(url, content)
 
 
@@ -567,13 +568,13 @@ def test_a_body_that_stalls_is_ended_and_kept(impatient: TusClient, framing: str
             wire.send_chunk(content[:20_000])
         else:
             wire.send(content[:20_000])
-        assert wire.is_answered(3.0)
+        assert wire.is_answered()
         with contextlib.suppress(NoAnswer):
             # A 4xx would make tus-js-client give the upload up for good (AMB-21).
             assert wire.answer("PATCH").status >= 500
-        assert wire.is_closed(within=3.0)
+        assert wire.is_closed()
         assert impatient.offset(url) == 20_000
-        impatient.resume(url, content, within=2.0)
+        impatient.resume(url, content)
 
 
 @checklist("CORE-28")

@@ -78,7 +78,7 @@ def test_the_server_says_go_on_or_answers_when_it_is_asked(tus: TusClient) -> No
     content = pattern(10_000)
     headers = {**STREAM, "Upload-Length": "10000", "Content-Length": "10000", "Expect": "100-continue"}
     with tus.open("POST", tus.path, headers) as wire:
-        assert wire.is_answered(2.0), "neither 100 nor a final answer"
+        assert wire.is_answered(), "neither 100 nor a final answer"
         wire.send(content)
         answer = wire.answer("POST")
     assert (answer.status, answer.interim, answer.offset) == (201, (100,), 10_000)
@@ -89,11 +89,11 @@ def test_the_server_says_go_on_or_answers_when_it_is_asked(tus: TusClient) -> No
 def test_bad_headers_are_refused_before_the_body(tus: TusClient) -> None:
     headers = {**STREAM, "Upload-Length": "-1", "Content-Length": "10000", "Expect": "100-continue"}
     with tus.open("POST", tus.path, headers) as wire:
-        assert wire.is_answered(2.0)
+        assert wire.is_answered()
         assert wire.answer("POST").status == 400
     url = tus.create(100)
     with tus.open("PATCH", url, tus.patch_headers(5, {"Content-Length": "10", "Expect": "100-continue"})) as wire:
-        assert wire.is_answered(2.0)
+        assert wire.is_answered()
         assert wire.answer("PATCH").status == 409
     tus.assert_unchanged(url, 0, 100, b"")
 
@@ -140,5 +140,5 @@ def test_a_large_creation_with_upload(tus: TusClient) -> None:
     started = time.monotonic()
     answer = tus.post(len(content), STREAM, content)
     assert answer.offset == len(content)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert tus.stored_bytes(tus.path_of(answer.location)) == content
