@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.unreader import IterUnreader
 
+from tests.tus_server.conformance.client import pattern
 from tus_server.bodies import Readable, StreamBody
 from tus_server.effects import Receive
 from tus_server.stores.base import Sink
 
-CONTENT = bytes(range(250)) * 40
+CONTENT = pattern(10_000)
 
 
 class Collected(Sink):
@@ -39,7 +42,7 @@ class Gathering:
 def breaking() -> Body:
     """gunicorn's input over a connection that breaks after 7,500 bytes."""
 
-    def received():
+    def received() -> Iterator[bytes]:
         yield from (CONTENT[start : start + 1500] for start in range(0, 7500, 1500))
         raise ConnectionResetError
 
