@@ -39,6 +39,10 @@ START_TIMEOUT = 120.0
 STOP_TIMEOUT = 60.0
 
 
+#: What every worker writes once, and how many there are. One that is told to end while it still begins never hears it:
+#: gunicorn's have their master's handler until then, and are killed when the master's patience is over.
+_WORKERS: dict[Kind, tuple[str, int]] = {"sync": ("Booting worker", 4), "uvicorn-2": ("Started server process", 2)}
+
 _claims: deque[socket.socket] = deque()
 
 
@@ -118,6 +122,7 @@ class RunningServer:
         self._health = health
         self._arguments = arguments
         self._process: Popen[bytes] | None = None
+        self._starts_at = 0
         directory.mkdir(parents=True, exist_ok=True)
         self.start()
 
@@ -160,6 +165,7 @@ class RunningServer:
             "TEST_SERVER_PORT": str(self.port),
             **self._env,
         }
+        self._starts_at = len(self.log)
         with self.log_path.open("ab") as log:
             # A session of its own: one signal to the group reaches workers whose master is already dead.
             self._process = Popen(
@@ -172,7 +178,7 @@ class RunningServer:
                 start_new_session=True,
             )
         try:
-            wait_for_answer(f"{self.kind} on port {self.port}", self._answers, lambda: self.log, self._process)
+            wait_for_answer(f"{self.kind} on port {self.port}", self._is_up, lambda: self.log, self._process)
         except ServerFailed:
             self.kill()
             raise
@@ -229,6 +235,10 @@ class RunningServer:
             "node": ["node", str(INTEROP / "server.mjs"), *self._arguments],
         }
         return commands[self.kind]
+
+    def _is_up(self) -> bool:
+        line, workers = _WORKERS.get(self.kind, ("", 0))
+        return self._answers() and self.log[self._starts_at :].count(line) >= workers
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection(*self.address, timeout=5)
