@@ -64,8 +64,11 @@ BUSY = (
 def _describe(result: Result) -> str:
     """Return when, with what and on what it was measured."""
     machine = result["machine"]
-    sizes = "the sizes of `--full`" if result["options"]["full"] else "small sizes"
     commit, options = result["versions"]["django-async-uploads"], result["options"]
+    large = ", ".join(options["large"])
+    sizes = "small sizes" + (f", those of `--full` for {large}" if large else "")
+    if options["full"]:
+        sizes = "the sizes of `--full`"
     return f"""Taken on {result["at"][:10]} with commit `{commit}` by `make bench`, {sizes}, {options["rounds"]} rounds,
 interleaved. [How to repeat and read this](../how-to/measure.md). The whole result, with every run, every command line
 and every version: {{download}}`results.json <measurements/results.json>`.
