@@ -7,23 +7,12 @@ from collections.abc import Iterator
 from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.unreader import IterUnreader
 
+from tests.tus_server.collecting import Collected
 from tests.tus_server.conformance.client import pattern
 from tus_server.bodies import Readable, StreamBody
 from tus_server.effects import Receive
-from tus_server.stores.base import Sink
 
 CONTENT = pattern(10_000)
-
-
-class Collected(Sink):
-    def __init__(self) -> None:
-        self.data = b""
-
-    def write(self, data: memoryview) -> None:
-        self.data += data
-
-    def settle(self) -> int:
-        return len(self.data)
 
 
 class Gathering:

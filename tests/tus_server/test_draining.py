@@ -16,11 +16,11 @@ from typing import Any, Literal
 import pytest
 
 from tests.servers import Kind, RunningServer
+from tests.tus_server.collecting import Collected
 from tests.tus_server.conformance.client import NoAnswer, TusClient, Wire, pattern
 from tus_server import draining
 from tus_server.bodies import SocketBody, StreamBody
 from tus_server.effects import Receive
-from tus_server.stores.base import Sink
 
 CONTENT = pattern(1_000_000)
 KINDS: list[Kind] = ["gthread", "sync", "uvicorn", "uvicorn-2"]
@@ -149,17 +149,6 @@ def test_a_worker_that_has_served_its_requests_finishes_those_it_has(handlers: N
 
 
 # --- bodies ------------------------------------------------------------------------------------------------------
-
-
-class Collected(Sink):
-    def __init__(self) -> None:
-        self.data = b""
-
-    def write(self, data: memoryview) -> None:
-        self.data += data
-
-    def settle(self) -> int:
-        return len(self.data)
 
 
 class LengthReader:
