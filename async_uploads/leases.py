@@ -34,6 +34,8 @@ EXPIRY = timedelta(seconds=30)
 #: Seconds between two looks at the requests for release, and between two renewals.
 LOOK_EVERY = 1.0
 RENEW_EVERY = 10.0
+#: For so many seconds after the last lease the keeper's thread stays: a thread for every PATCH would cost more than it.
+STAY = 10.0
 #: A holder whose keeper has not even looked at a request for so long is dead or frozen, and has lost its lease too.
 ANSWER_WITHIN = timedelta(seconds=1.5)
 
@@ -95,7 +97,7 @@ class DatabaseLease(Lease):
 
 
 class LeaseKeeper:
-    """Renews the leases of this process and looks for requests; its thread runs only while there are leases.
+    """Renews the leases of this process and looks for requests; its thread ends some seconds after the last lease.
 
     Args:
         look_every, renew_every: Seconds.
@@ -106,29 +108,28 @@ class LeaseKeeper:
         self.renew_every = renew_every
         self._leases: dict[str, DatabaseLease] = {}
         self._guard = threading.Lock()
-        self._idle = threading.Event()
+        self._is_ending = threading.Event()
         self._thread: threading.Thread | None = None
 
     def keep(self, lease: DatabaseLease) -> None:
         """Look after a lease from now on."""
         with self._guard:
             self._leases[lease.token] = lease
-            self._idle.clear()
-            if self._thread is None:
+            # After a fork there is no thread any more, whatever the parent had.
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="async-uploads-leases", daemon=True)
                 self._thread.start()
 
     def forget(self, lease: DatabaseLease) -> None:
-        """Leave a lease alone from now on; the thread ends with the last one."""
+        """Leave a lease alone from now on."""
         with self._guard:
             self._leases.pop(lease.token, None)
-            if not self._leases:
-                self._idle.set()
 
     def join(self, timeout: float = 5) -> None:
-        """Wait until the thread has ended, when no leases are left (for tests)."""
+        """End the thread and wait for that, when no leases are left (for tests)."""
         thread = self._thread
         if thread is not None:
+            self._is_ending.set()
             thread.join(timeout)
 
     def look(self) -> None:
@@ -156,14 +157,20 @@ class LeaseKeeper:
         journal.states().filter(lease_token__in=tokens).update(lease_expires_at=_expiry())
 
     def _run(self) -> None:
-        renewed = time.monotonic()
+        renewed = needed = time.monotonic()
         try:
             while True:
-                self._idle.wait(self.look_every)
+                is_ending = self._is_ending.wait(self.look_every)
+                self._is_ending.clear()
                 with self._guard:
-                    if not self._leases:
+                    is_needed = bool(self._leases)
+                    if not is_needed and (is_ending or time.monotonic() - needed >= STAY):
                         self._thread = None
                         return
+                if not is_needed:
+                    connections.close_all()
+                    continue
+                needed = time.monotonic()
                 try:
                     close_old_connections()
                     if time.monotonic() - renewed >= self.renew_every:

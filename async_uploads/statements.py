@@ -54,18 +54,32 @@ class _Compiled:
     def __init__(self, sql: str, parameters: Iterable[Any]) -> None:
         self.sql = sql
         self._parameters = [
-            (each.name, each.output_field) if isinstance(each, Slot) else (None, each) for each in parameters
+            (each.name, each.output_field, _keeps_text(each.output_field))
+            if isinstance(each, Slot)
+            else ("", each, False)
+            for each in parameters
         ]
 
     def bind(self, values: Mapping[str, Any], connection: Any) -> tuple[Any, ...]:
         return tuple(
-            each if name is None else _prepare(each, values[name], connection) for name, each in self._parameters
+            _prepare(each, values[name], connection, keeps_text) if name else each
+            for name, each, keeps_text in self._parameters
         )
 
 
-def _prepare(field: Any, value: Any, connection: Any) -> Any:
-    # Every field makes NULL of nothing, by many calls.
-    return None if value is None else field.get_db_prep_save(value, connection)
+def _prepare(field: Any, value: Any, connection: Any, keeps_text: bool) -> Any:
+    # Every field makes NULL of nothing, and those for text make text of text, by many calls.
+    if value is None or (keeps_text and type(value) is str):
+        return value
+    return field.get_db_prep_save(value, connection)
+
+
+def _keeps_text(field: Any) -> bool:
+    """Say whether a field's values are prepared as Django's own fields for text do, which changes no text."""
+    kind = type(field)
+    base = next((each for each in (models.CharField, models.TextField) if isinstance(field, each)), None)
+    names = ("get_db_prep_save", "get_db_prep_value", "get_prep_value", "to_python")
+    return base is not None and all(getattr(kind, name) is getattr(base, name) for name in names)
 
 
 class _Statement(Generic[M]):

@@ -6,6 +6,7 @@ promotion a record holds a name whose file still lies at the upload's key; reads
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
@@ -20,7 +21,6 @@ from django.core.files import File
 from django.core.files.storage import Storage
 from django.urls import URLPattern, URLResolver
 from django.utils import timezone
-from django.utils.crypto import get_random_string
 
 from async_uploads import journal
 from async_uploads.values import reduce_name, truncate_name
@@ -211,7 +211,7 @@ class AsyncUploadStorage(Storage):
             SuspiciousFileOperation: ``max_length`` is too small.
         """
         today = timezone.now().strftime("%Y/%m/%d")
-        start = f"{self.temporary_key_prefix}/{today}/{get_random_string(22)}-"
+        start = f"{self.temporary_key_prefix}/{today}/{secrets.token_urlsafe(16)}-"
         name = reduce_name(filename)
         try:
             # A component of a path has at most 255 bytes on usual file systems.

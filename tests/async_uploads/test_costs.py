@@ -14,10 +14,10 @@ def test_each_request_costs_the_statements_it_needs_and_none_per_write() -> None
     # One row read.
     assert found["HEAD of a running upload"] == ["SELECT"]
     assert found["HEAD of a finished upload"] == ["SELECT"]
-    # One row read, the lease taken, the last activity, the lease given back.
-    assert found["PATCH"] == ["SELECT", "UPDATE", "UPDATE", "UPDATE"]
+    # One row read, the lease taken, the lease given back; the last activity is written once a minute.
+    assert found["PATCH"] == ["SELECT", "UPDATE", "UPDATE"]
     assert found["PATCH of twice as much"] == found["PATCH"]
-    # The file's end takes the place of the activity; the content has the type that the name promised, else one UPDATE
+    # The file's end on top; the content has the type that the name promised, else one UPDATE
     # would come on top.
     assert found["last PATCH"] == ["SELECT", "UPDATE", "UPDATE", "UPDATE"]
     # The content type (cached by Django afterwards) and the row.

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
+from async_uploads import leases
 from async_uploads.journal import AsyncTempFile, UploadState
 from async_uploads.leases import ANSWER_WITHIN, EXPIRY, DatabaseLease, DatabaseLocker, LeaseKeeper
 from tests.async_uploads.promoting import field_of
@@ -198,24 +199,47 @@ def test_of_two_at_once_one_gets_the_lease(locker: DatabaseLocker, upload_id: st
     assert UploadState.objects.get().lease_token == "a" * 32
 
 
-def test_the_keeper_rests_when_a_lease_comes_while_the_last_one_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_keeps_lease_after_lease() -> None:
+    keeper = LeaseKeeper(look_every=3600)
+    threads = set()
+    for token in "abc":
+        lease = DatabaseLease(token, keeper)
+        keeper.keep(lease)
+        threads.add(keeper._thread)
+        keeper.forget(lease)
+    (thread,) = threads
+    assert thread is not None
+    assert thread.is_alive()
+    keeper.join()
+    assert not thread.is_alive()
+
+
+def test_the_keeper_rests_without_leases_and_goes_some_time_after_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "STAY", 0.05)
     keeper = LeaseKeeper(look_every=0.01)
-    is_looking, may_go_on, looks = threading.Event(), threading.Event(), []
+    has_looked, looks = threading.Event(), []
 
     def look() -> None:
-        looks.append(1)
-        is_looking.set()
-        may_go_on.wait(60)
+        looks.append(dict(keeper._leases))
+        has_looked.set()
 
     monkeypatch.setattr(keeper, "look", look)
-    first, second = DatabaseLease("a", keeper), DatabaseLease("b", keeper)
-    keeper.keep(first)
-    assert is_looking.wait(60)
-    keeper.look_every = 3600
-    keeper.forget(first)
-    keeper.keep(second)
-    may_go_on.set()
-    keeper.join(0.3)
-    assert len(looks) == 1
-    keeper.forget(second)
+    lease = DatabaseLease("a", keeper)
+    keeper.keep(lease)
+    assert has_looked.wait(60)
+    thread = keeper._thread
+    keeper.forget(lease)
+    assert thread is not None
+    thread.join(60)
+    assert keeper._thread is None
+    assert not [each for each in looks[:-1] if not each]
+
+
+def test_a_process_that_was_forked_gets_a_keeper_of_its_own() -> None:
+    keeper = LeaseKeeper(look_every=3600)
+    keeper._thread = threading.Thread(target=int)  # as a fork leaves the parent's: not running
+    lease = DatabaseLease("a", keeper)
+    keeper.keep(lease)
+    assert keeper._thread.is_alive()
+    keeper.forget(lease)
     keeper.join()

@@ -28,7 +28,7 @@ storage = AsyncUploadStorage()
 def test_a_key_tells_the_day_and_the_reduced_name(filename: str, ending: str) -> None:
     key = storage.generate_temporary_path(filename)
     day = timezone.now().strftime("%Y/%m/%d")
-    assert re.fullmatch(rf"async-temp-files/{day}/[A-Za-z0-9]{{22}}{re.escape(ending)}", key)
+    assert re.fullmatch(rf"async-temp-files/{day}/[A-Za-z0-9_-]{{22}}{re.escape(ending)}", key)
     assert storage.is_temporary_path(key)
 
 

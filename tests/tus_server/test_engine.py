@@ -222,6 +222,14 @@ def test_an_expired_upload_is_gone_by_the_clock_and_activity_moves_its_end(engin
     assert patch(engine, upload_id, 3, b"d").status == 410
 
 
+def test_an_expiry_is_not_written_again_for_every_patch(engine: Engine, clock: Clock) -> None:
+    upload_id = create(engine)
+    clock.now += timedelta(seconds=59)
+    assert patch(engine, upload_id, 0, b"a").header("Upload-Expires") == "Fri, 09 Jan 2026 03:04:05 GMT"
+    clock.now += timedelta(seconds=1)
+    assert patch(engine, upload_id, 1, b"b").header("Upload-Expires") == "Fri, 09 Jan 2026 03:05:05 GMT"
+
+
 def test_a_finished_upload_does_not_expire(engine: Engine, clock: Clock) -> None:
     upload_id = create(engine, 0)
     clock.now += timedelta(days=700)

@@ -30,7 +30,8 @@ class FileLocker(Locker):
         """See ``Locker``."""
         path = self._path(upload_id, "lock")
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            if not os.path.isdir(self._directory):
+                self._directory.mkdir(parents=True, exist_ok=True)
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 is_taken = False

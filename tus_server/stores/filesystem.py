@@ -72,6 +72,7 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
         directory_mode: int = 0o777,
     ) -> None:
         self.directory = Path(directory)
+        self._root = os.path.abspath(directory)
         self.records = FileRecords(self.directory, durability) if records is None else records
         self.durability = durability
         self.file_mode = file_mode
@@ -83,21 +84,27 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
         Raises:
             BadRequest: The object name leads out of the directory.
         """
-        path = Path(os.path.normpath(self.directory / record.object_name))
-        if not path.is_relative_to(os.path.normpath(self.directory)) or "\0" in record.object_name:
+        return Path(self._find(record))
+
+    def _find(self, record: UploadRecord) -> str:
+        """Return the same as text: paths as objects cost more than the calls that take them."""
+        place = os.path.normpath(os.path.join(self._root, record.object_name))
+        if not place.startswith(os.path.join(self._root, "")) or "\0" in record.object_name:
             raise BadRequest("The object name leads out of the upload directory.", code="invalid_name")
-        return path
+        return place
 
     def create(self, record: UploadRecord) -> Upload:
         """See ``UploadStore``. An empty data file is made."""
-        path = self.path(record)
+        place = self._find(record)
+        parent = os.path.dirname(place)
         with translated():
-            path.parent.mkdir(self.directory_mode, parents=True, exist_ok=True)
+            if not os.path.isdir(parent):
+                Path(parent).mkdir(self.directory_mode, parents=True, exist_ok=True)
         self.records.create(record)
         with translated():
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, self.file_mode))
+            os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, self.file_mode))
             if self.durability == "strict":
-                directories.sync_name(path, self.directory)
+                directories.sync_name(Path(place), self.directory)
         return Upload(record, 0)
 
     def load(self, record: UploadRecord) -> Upload:
@@ -106,15 +113,14 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
             return Upload(record, record.length)
         with translated():
             try:
-                return Upload(record, self.path(record).stat().st_size)
+                return Upload(record, os.stat(self._find(record)).st_size)
             except FileNotFoundError:
                 raise UploadGone() from None
 
     def open_sink(self, upload: Upload, offset: int, expected: int | None = None) -> Sink:
         """See ``UploadStore``."""
-        descriptor = self._open_locked(upload)
+        descriptor, size = self._open_locked(upload)
         try:
-            size = os.fstat(descriptor).st_size
             if size != offset:
                 raise OffsetConflict(size)
             return FileSink(descriptor, offset, sync=self.durability == "strict", length=upload.length)
@@ -122,18 +128,19 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
             os.close(descriptor)
             raise
 
-    def _open_locked(self, upload: Upload) -> int:
-        """Open the data file and take its lock, or raise ``Locked`` or ``UploadGone``."""
-        path = self.path(upload.record)
+    def _open_locked(self, upload: Upload) -> tuple[int, int]:
+        """Open the data file and take its lock, or raise ``Locked`` or ``UploadGone``; returns its size too."""
+        place = self._find(upload.record)
         with translated():
             try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
             except FileNotFoundError:
                 raise UploadGone() from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Between open and flock the file may have been removed by whoever held the lock before us.
-                if os.fstat(descriptor).st_nlink == 0:
+                status = os.fstat(descriptor)
+                if status.st_nlink == 0:
                     raise UploadGone()
             except BlockingIOError:
                 os.close(descriptor)
@@ -141,7 +148,7 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
             except BaseException:
                 os.close(descriptor)
                 raise
-        return descriptor
+        return descriptor, status.st_size
 
     def sync(self, upload: Upload) -> None:
         """See ``UploadStore``: the data file, and the directories that lead to it."""
@@ -159,11 +166,13 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
         """See ``UploadStore``."""
         with translated():
             try:
-                with open(self.path(upload.record), "rb") as file:
-                    file.seek(start)
-                    return file.read(count)
+                descriptor = os.open(self._find(upload.record), os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 raise UploadGone() from None
+            try:
+                return os.pread(descriptor, count, start)
+            finally:
+                os.close(descriptor)
 
     def scratch_directory(self, record: UploadRecord) -> Path:
         """See ``UploadStore``: where the data files live, on their own file system."""
@@ -178,7 +187,7 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
     def terminate(self, upload: Upload) -> None:
         """See ``Terminates``."""
         with suppress(UploadGone):
-            descriptor = self._open_locked(upload)
+            descriptor, _ = self._open_locked(upload)
             try:
                 with translated():
                     self.path(upload.record).unlink(missing_ok=True)
@@ -191,10 +200,8 @@ class FilesystemStore(RecordedStore, Terminates, Concatenates):
         record = final.record
         if record.length is None:
             record = self.records.set_length(final.id, sum(partial.offset for partial in partials))
-        descriptor = self._open_locked(final)
+        descriptor, size = self._open_locked(final)
         try:
-            with translated():
-                size = os.fstat(descriptor).st_size
             start, stop = 0, size + _COPY_BYTES
             for partial in partials:
                 end = start + partial.offset

@@ -61,17 +61,18 @@ class FileRecords(ReplacedRecords):
         """Put a record in the place of the one before."""
         is_lasting = self._durability == "strict" or (self._durability == "data" and record.finished_at is not None)
         with _unavailable():
-            self._directory.mkdir(parents=True, exist_ok=True)
+            if not os.path.isdir(self._directory):
+                self._directory.mkdir(parents=True, exist_ok=True)
             path = self._path(record.id)
             descriptor, temporary = tempfile.mkstemp(prefix=".record-", dir=self._directory)
             try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(_to_json(record), file)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(json.dumps(_to_json(record)).encode())
                     file.flush()
                     if record.expires_at is not None:
-                        _set_time(file.fileno(), record.expires_at)
+                        _set_time(descriptor, record.expires_at)
                     if is_lasting:
-                        os.fdatasync(file.fileno())
+                        os.fdatasync(descriptor)
                 os.replace(temporary, path)
                 if is_lasting:
                     directories.sync_name(path, self._directory)
@@ -85,10 +86,14 @@ class FileRecords(ReplacedRecords):
         path = self._path(upload_id)
         with _unavailable():
             try:
-                with open(path, encoding="utf-8") as file:
-                    text, time_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 raise UploadNotFound() from None
+            try:
+                status = os.fstat(descriptor)
+                text, time_ns = os.pread(descriptor, status.st_size, 0), status.st_mtime_ns
+            finally:
+                os.close(descriptor)
             if not text:
                 # Power was lost just after it was created.
                 raise UploadNotFound()
