@@ -31,6 +31,7 @@ CHARTS = (
 SHOWN = {
     "cpu_seconds_per_gib": "CPU s/GiB",
     "rss_peak_mib": "peak RSS, MiB",
+    "to_single": "to a single PATCH",
     "to_stock": "to a stock view",
     "cpu_ms": "CPU ms",
     "stock_cpu_ms": "CPU ms of a stock view",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.client import MIB
-from benchmarks.installing import Tools
+from benchmarks.installing import TUSD_VERSION, Tools
 from benchmarks.measuring import Outcome, Subject
 from benchmarks.processes import ROOT, Server
 
@@ -62,7 +62,9 @@ def list_versions(tools: Tools) -> dict[str, str]:
         for package in sorted((tools.found["node"] / "node_modules" / "@tus").glob("*/package.json")):
             described = json.loads(package.read_text())
             versions[described["name"]] = described["version"]
-    for part, option in (("rustus", "--version"), ("tusd", "-version"), ("nginx", "-v")):
+    if "tusd" in tools.found:  # what is built here does not know its own
+        versions["tusd"] = TUSD_VERSION.removeprefix("v")
+    for part, option in (("rustus", "--version"), ("nginx", "-v")):
         if part in tools.found:
             match = re.search(r"\d+\.\d+(\.\d+)?", _ask([str(tools.found[part]), option]))
             versions[part] = match.group() if match else "unknown"

@@ -18,11 +18,11 @@ def _create(bench: Bench, subject: Subject, size: int, requests: int) -> Values:
 
 
 def _create_4k(bench: Bench, subject: Subject) -> Values:
-    return _create(bench, subject, 4 * KIB, bench.pick(16, 400, 4000))
+    return _create(bench, subject, 4 * KIB, bench.pick(16, 400, 1000))
 
 
 def _create_256k(bench: Bench, subject: Subject) -> Values:
-    return _create(bench, subject, 256 * KIB, bench.pick(16, 200, 2000))
+    return _create(bench, subject, 256 * KIB, bench.pick(16, 200, 500))
 
 
 def _ask(bench: Bench, subject: Subject, path: str, requests: int) -> tuple[float, float]:
@@ -34,7 +34,7 @@ def _ask(bench: Bench, subject: Subject, path: str, requests: int) -> tuple[floa
 
 
 def _head(bench: Bench, subject: Subject) -> Values:
-    requests = bench.pick(16, 1000, 10000)
+    requests = bench.pick(16, 1000, 3000)
     created = bench.send(subject, Load("upload", 4 * KIB))
     path = urlsplit(created["locations"][0]).path
     seconds, cpu = _ask(bench, subject, path, requests)

@@ -18,7 +18,12 @@ def _eight(bench: Bench, subject: Subject) -> Values:
 
 def _in_chunks(bench: Bench, subject: Subject) -> Values:
     chunk = MIB if bench.tiny else CHUNK
-    return bench.measure_load(subject, Load("upload", bench.pick(3, 128, 512) * MIB, chunk=chunk))
+    size = bench.pick(3, 128, 512) * MIB
+    values = bench.measure_load(subject, Load("upload", size, chunk=chunk))
+    if subject.endpoint.has_login:
+        # The same upload in one PATCH, to the same address, in the same round.
+        values["to_single"] = bench.measure_load(subject, Load("upload", size))["seconds"] / values["seconds"]
+    return values
 
 
 def _huge(bench: Bench, subject: Subject) -> Values:
@@ -50,7 +55,7 @@ SCENARIOS = (
     ),
     Scenario(
         "chunks",
-        "One large upload in PATCHes of 8 MiB; ours also with session, lease and row (login).",
+        "One large upload in PATCHes of 8 MiB; ours also with session, lease and row (login), beside a single PATCH.",
         lambda subject: (
             subject.endpoint.durability == "none"
             and subject.name != "c discard"
