@@ -123,7 +123,6 @@ class AsyncTempFile(models.Model):
         key = storage.generate_temporary_path(filename, max_length=length)
         now = timezone.now()
         columns: dict[str, Any] = {
-            "upload_id": generate_upload_id(),
             "key": key,
             "object_name": key,
             "created_at": now,
@@ -136,6 +135,8 @@ class AsyncTempFile(models.Model):
             "expires_at": now + conf.get_duration("UPLOAD_LIFETIME"),
         }
         columns.update((name, value) for name, value in facts.items() if value is not None)
+        if "upload_id" not in columns:
+            columns["upload_id"] = generate_upload_id()
         return cls(**columns)
 
     @classmethod
