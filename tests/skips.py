@@ -83,6 +83,7 @@ SKIPS = (
     Skip("moto", "moto is not installed", find_moto),
     Skip("azurite", "no Azurite is installed, and npm cannot install it", find_azurite),
     Skip("tasks", "this Django has no tasks framework"),  # 5.2
+    Skip("glibc", "other allocators keep what they like"),
     Skip("endpoint", "the peer has no endpoint *"),  # conformance run against a foreign server
 )
 

@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from contextlib import suppress
+from functools import cache
 from typing import Any, Protocol
 
 from tus_server import served
@@ -21,12 +22,15 @@ from tus_server.draining import is_draining
 from tus_server.effects import End, Receive, Received
 from tus_server.errors import BadRequest
 from tus_server.moving import Mover, Passage
-from tus_server.watching import SLICE_SECONDS, watched
+from tus_server.watching import SLICE_SECONDS, WatchedSocket, watched
 
 #: After how many bytes a slice is over.
 SLICE_BYTES = 64 * 1024 * 1024
-_BUFFER_BYTES = 1024 * 1024
+#: The most that one portable read asks for; gunicorn's reader holds it two to three times.
+_LARGEST_READ = 512 * 1024
 _SMALLEST_READ = 2 * 1024
+#: How much of what was freed stays with each of glibc's arenas at most.
+_KEPT_BYTES = 4 * 1024 * 1024
 #: A portable read that takes longer than this, in seconds, makes the next one smaller.
 _PATIENCE = 0.1
 
@@ -59,15 +63,16 @@ class StreamBody:
 
     def receive(self, effect: Receive) -> Received:
         """Serve ``Receive``."""
+        _keep_freed_memory()
         self._is_cut = True
         if self._connection is None:
-            received = self._receive(effect, is_watched=False)
+            received = self._receive(effect, None)
         else:
             timeout = self._connection.gettimeout()
             self._connection.settimeout(effect.idle_timeout)
             try:
-                with watched(self._stream, self._connection, effect.idle_timeout) as is_watched:
-                    received = self._receive(effect, is_watched=is_watched)
+                with watched(self._stream, self._connection, effect.idle_timeout) as below:
+                    received = self._receive(effect, below)
             finally:
                 self._connection.settimeout(timeout)
         self._is_cut = received.end != "finished" and self._left != 0
@@ -80,14 +85,16 @@ class StreamBody:
         if self._is_cut and self._connection is not None:
             _stop_reading(self._connection)
 
-    def _receive(self, effect: Receive, *, is_watched: bool) -> Received:
+    def _receive(self, effect: Receive, below: WatchedSocket | None) -> Received:
         count, started = 0, time.monotonic()
         draining = is_draining()
-        if draining and not is_watched:
+        if draining and below is None:
             # Any read might wait for long.
             return Received(0, "draining")
         while effect.limit is None or count < effect.limit:
             wanted = self._size if effect.limit is None else min(self._size, effect.limit - count)
+            if below is not None:
+                below.expect(wanted)
             before = time.monotonic()
             data, end = self._read(wanted)
             self._count += len(data)
@@ -106,7 +113,7 @@ class StreamBody:
         if seconds > _PATIENCE:
             self._size = max(self._size // 2, _SMALLEST_READ)
         else:
-            self._size = min(self._size * 2, _BUFFER_BYTES)
+            self._size = min(self._size * 2, _LARGEST_READ)
 
     def _read(self, size: int) -> tuple[bytes, End | None]:
         """Read once. A short read is a cut where the length is known, and nothing but a cut.
@@ -247,6 +254,16 @@ class SocketBody:
         """Serve ``ReadBody``."""
         data: bytes = self._reader.read(limit)
         return data
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc keep the few large blocks that every portable read needs, instead of giving them back each time.
+
+    It keeps up to twice as much as the largest block of the kernel's that was ever freed (mallopt(3), "dynamic mmap
+    threshold"); the process's history would decide otherwise. This one is never touched, so it costs no memory.
+    """
+    bytes(_KEPT_BYTES // 2)
 
 
 def _tells_of_framing(error: Exception) -> bool:
