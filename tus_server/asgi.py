@@ -28,12 +28,13 @@ from django.urls import ResolverMatch, set_script_prefix
 
 from tus_server import draining
 from tus_server.chain import Chain
-from tus_server.door import Door
+from tus_server.door import Door, Turnstile
 from tus_server.drivers import Suspended, admit, drive_async
 from tus_server.effects import Call
 from tus_server.handed import HandedBody
 from tus_server.handover import borrow
 from tus_server.lingering import DRAINING_SECONDS, LINGER_SECONDS, LateEnd, linger
+from tus_server.lulls import Clock
 from tus_server.pool import ADMISSION_THREADS, BODY_THREADS, CallPool
 from tus_server.routing import UploadRequest, UploadRoutes
 from tus_server.scopes import Listen, Scope, Send
@@ -143,8 +144,10 @@ class UploadHandler(AdmittingHandler):
         super().__init__()
         self._admissions = CallPool(ADMISSION_THREADS, "tus-admission")
         self._transfers = CallPool(BODY_THREADS, "tus-body")
-        # More at a time than there are threads would only wait for them, in front of those that have no body.
+        # More at a time than there are threads would only wait for them, in front of those that ask something.
         self._door = Door(ADMISSION_THREADS)
+        self._turnstile = Turnstile(ADMISSION_THREADS)
+        self._clock = Clock()
         middleware = get_serving().upload_middleware
         self._inline = InlineHandler(settings.MIDDLEWARE)
         self._often = self._inline if middleware is None else InlineHandler(middleware)
@@ -176,8 +179,10 @@ class UploadHandler(AdmittingHandler):
         request = self._routes.recognise(scope, receive)
         if request is None:
             await super().__call__(scope, receive, send)
-        else:
-            await self._stream(request, send)
+            return
+        if request.queues_up:
+            await self._turnstile.come_through()
+        await self._stream(request, send)
 
     async def _stream(self, request: UploadRequest, send: Send) -> None:
         late = LateEnd(send)
@@ -189,7 +194,7 @@ class UploadHandler(AdmittingHandler):
             async with ThreadSensitiveContext():
                 set_script_prefix(get_script_prefix(request.scope))
                 await self._start(request)
-                async with nullcontext() if request.is_read else self._door.passing():
+                async with self._door.passing() if request.queues_up else nullcontext():
                     response = await handler.run_get_response(request)
                 cast(Any, response)._handler_class = self.__class__
                 if isinstance(response, Proceed):
@@ -250,7 +255,11 @@ class UploadHandler(AdmittingHandler):
     def _open_body(self, request: UploadRequest) -> StreamedBody | HandedBody:
         """Return the best way to receive a body that was asked for; behind the chain its view is known."""
         ordinary = partial(
-            StreamedBody, request.listen, request.run_body, lambda: BUDGET_BYTES // max(len(self._bodies), 1)
+            StreamedBody,
+            request.listen,
+            request.run_body,
+            share=lambda: BUDGET_BYTES // max(len(self._bodies), 1),
+            clock=self._clock,
         )
         view = request.match and request.match.func
         config = view.engine.context.config if isinstance(view, TusView) else None

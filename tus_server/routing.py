@@ -59,6 +59,11 @@ class UploadRequest(ASGIRequest):
         """Whether it is no creation but one of the many requests of an upload (HEAD, PATCH, DELETE)."""
         return self.META.get("HTTP_X_HTTP_METHOD_OVERRIDE", self.method) in ("HEAD", "PATCH", "DELETE")
 
+    @property
+    def queues_up(self) -> bool:
+        """Whether it waits behind others of its kind: it creates an upload, or has a body."""
+        return self.method == "POST" or not self.is_read
+
     def give_body(self, body: BinaryIO) -> None:
         """Show Django the body after all."""
         self._stream = body

@@ -4,6 +4,7 @@
   slow client's bytes are stored within a second.
 * At most ``_AHEAD_BYTES`` (and one message) wait here while a write is under way; then nobody listens, and the server
   below makes the client wait. Where many bodies arrive at once, each gathers and waits for less (``BUDGET_BYTES``).
+* A slow body under uvicorn gathers there instead (``lulls``), and its bytes are taken when there are enough.
 * However a body ends, what came is written first. Cancellation is such an end.
 * Nothing is received before the first effect asks for it: servers answer ``Expect: 100-continue`` at that moment.
 """
@@ -12,16 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from tus_server import served
 from tus_server.bodies import SLICE_BYTES
 from tus_server.drivers import Runner, run_to_end
 from tus_server.effects import End, Receive, Received, StoreCall
 from tus_server.errors import BodyIdle, BodyIncomplete, Draining
+from tus_server.gathering import Gathered
+from tus_server.lulls import HELD_BYTES, Clock, Lull, find_cycle, take_held
 from tus_server.scopes import Listen
 from tus_server.stores.base import Sink
 from tus_server.watching import SLICE_SECONDS
@@ -34,42 +35,10 @@ _AHEAD_BYTES = 1024 * 1024
 #: What all bodies of a process may gather together before they write smaller pieces, down to the smallest.
 BUDGET_BYTES = 32 * 1024 * 1024
 _SMALLEST_SHARE = 32 * 1024
-#: Messages below this are copied together, so that a dripping client costs neither objects nor writes.
-_SMALL_BYTES = 16 * 1024
+#: A body that brought less in a slice of a second is slow.
+_SLOW_BYTES = 128 * 1024
 #: Seconds of silence after which a body that is read into memory is given up.
 _READ_TIMEOUT = 60.0
-
-
-class Gathered:
-    """Bytes that came and were not taken yet, in order, without joining what is large."""
-
-    def __init__(self) -> None:
-        self._pieces: deque[bytes | bytearray | memoryview] = deque()
-        self.size = 0
-
-    def put(self, data: bytes | bytearray) -> None:
-        """Add bytes at the end."""
-        self.size += len(data)
-        last = self._pieces[-1] if self._pieces else None
-        if len(data) >= _SMALL_BYTES:
-            self._pieces.append(data)
-        elif isinstance(last, bytearray) and len(last) < _SMALL_BYTES:
-            last += data
-        elif data:
-            self._pieces.append(bytearray(data))
-
-    def take(self, count: int) -> list[memoryview]:
-        """Remove and return up to ``count`` bytes from the front; nobody changes them any more."""
-        taken = []
-        while count > 0 and self._pieces:
-            piece = memoryview(self._pieces.popleft())
-            if len(piece) > count:
-                self._pieces.appendleft(piece[count:])
-                piece = piece[:count]
-            taken.append(piece)
-            count -= len(piece)
-            self.size -= len(piece)
-        return taken
 
 
 class StreamedBody:
@@ -79,12 +48,22 @@ class StreamedBody:
         listen: The server's ``receive``.
         run: Where sinks may wait.
         share: Says how many bytes this body may gather at this moment.
+        clock: Looks at this body while it is slow; without it every message is taken when it comes.
     """
 
-    def __init__(self, listen: Listen, run: Runner, share: Callable[[], int] = lambda: BUDGET_BYTES) -> None:
+    def __init__(
+        self,
+        listen: Listen,
+        run: Runner,
+        share: Callable[[], int] = lambda: BUDGET_BYTES,
+        clock: Clock | None = None,
+    ) -> None:
         self._listen = listen
         self._run = run
         self._share = share
+        self._clock = clock if find_cycle(listen) is not None else None
+        self._lull: Lull | None = None
+        self._is_slow = False
         self._gathered = Gathered()
         self._listener: asyncio.Task[None] | None = None
         self._wanted = 0
@@ -105,11 +84,14 @@ class StreamedBody:
             room = SLICE_BYTES if effect.limit is None else effect.limit - count
             wanted = min(_GATHER_BYTES, room, max(self._share(), _SMALLEST_SHARE))
             await self._gather(wanted, min(slice_ends, self._heard_at + effect.idle_timeout))
+            self._take_held()
             pieces = self._gathered.take(min(_WRITE_BYTES, room))
             count += sum(len(piece) for piece in pieces)
             received = self._judge(effect, count, clock(), slice_ends)
             if received is not None:
                 self._has_room.set()
+                if self._lull is None:
+                    self._is_slow = received.end == "slice" and count < _SLOW_BYTES
                 return partial(_write_last, effect.sink, pieces, received)
             if pieces:
                 await self._write(effect.sink, pieces)
@@ -124,13 +106,14 @@ class StreamedBody:
                 return Received(count, self.end, quiet_for)
             if quiet_for >= effect.idle_timeout:
                 return Received(count, "idle", quiet_for)
-        if self.end is None and (count >= SLICE_BYTES or now >= slice_ends):
+        if self.end is None and (count >= SLICE_BYTES or now >= slice_ends or (count and self._lull is not None)):
             return Received(count, "slice", quiet_for)
         return None
 
     async def read(self, limit: int) -> bytes:
         """Serve ``ReadBody``."""
         self._start()
+        self._wake()
         clock = asyncio.get_running_loop().time
         while self._gathered.size < limit and self.end is None:
             if clock() - self._heard_at >= _READ_TIMEOUT:
@@ -143,13 +126,13 @@ class StreamedBody:
     def vanish(self) -> None:
         """End the body with what has come, including what the server holds already: nobody waits any more."""
         if self.end is None and self._listener is not None and not self._listener.done():
-            self._put(*_left_behind(self._listen))
+            self._put_held()
         self._stop("vanished")
 
     def drain(self) -> None:
         """End the body because the server is going down; to be called in the loop's thread. What came is stored."""
         if self._listener is not None and not self._listener.done():
-            self._put(*_left_behind(self._listen))
+            self._put_held()
         self._stop("draining")
 
     async def close(self) -> None:
@@ -174,6 +157,8 @@ class StreamedBody:
     async def _gather_messages(self) -> None:
         clock = asyncio.get_running_loop().time
         while self.end is None:
+            if self._is_slow and self._clock is not None:
+                await self._rest(self._clock)
             try:
                 message = await self._listen()
             except Exception:
@@ -182,7 +167,7 @@ class StreamedBody:
                 self._stop("vanished")
                 return
             if message["type"] == "http.disconnect":
-                self._put(*_left_behind(self._listen))
+                self._put_held()
                 self._stop("vanished")
                 return
             self._heard_at = clock()
@@ -192,6 +177,36 @@ class StreamedBody:
                 self._has_room.clear()
                 await self._has_room.wait()
                 self._heard_at = clock()
+
+    async def _rest(self, clock: Clock) -> None:
+        """Leave the body alone until it ends or is slow no longer."""
+        self._lull = Lull(self._listen, self._hear, self._has_enough.set)
+        clock.watch(self._lull)
+        try:
+            await self._lull.over
+        finally:
+            self._lull = None
+
+    def _hear(self) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+
+    def _wake(self) -> None:
+        self._is_slow = False
+        if self._lull is not None:
+            self._lull.end()
+
+    def _take_held(self) -> None:
+        """Take what the server holds of a body that is left alone."""
+        if self._lull is None or self.end is not None:
+            return
+        data, has_more = self._lull.take()
+        self._put(data, has_more)
+        if len(data) > HELD_BYTES:
+            self._wake()
+
+    def _put_held(self) -> None:
+        """Take what the server holds already, at the body's end."""
+        self._put(*take_held(getattr(self._listen, "__self__", None)))
 
     def _put(self, data: bytes | bytearray, has_more: bool) -> None:
         self._gathered.put(data)
@@ -224,7 +239,7 @@ class StreamedBody:
         except asyncio.CancelledError:
             logger.debug("A body was cancelled twice.")
         if self._listener is not None and not self._listener.done():
-            self._put(*_left_behind(self._listen))
+            self._put_held()
 
     async def _write(self, sink: Sink, pieces: list[memoryview]) -> None:
         """Give bytes to a sink, whatever happens to this task meanwhile."""
@@ -236,19 +251,3 @@ def _write_last(sink: Sink, pieces: list[memoryview], received: Received) -> Rec
     if pieces:
         sink.write_all(pieces)
     return received
-
-
-def _left_behind(listen: Listen) -> tuple[bytes, bool]:
-    """Take what a server received but will not hand over, and say whether more belongs to the body.
-
-    uvicorn answers ``http.disconnect`` as soon as it knows that the client is gone, although it holds bytes that came
-    before (up to 64 KiB and one read), even the body's end.
-    """
-    # Any: whose method this is depends on the server.
-    cycle: Any = getattr(listen, "__self__", None)
-    body = getattr(cycle, "body", None)
-    has_more = getattr(cycle, "more_body", None)
-    if not isinstance(body, bytearray) or not isinstance(has_more, bool):
-        return b"", True
-    cycle.body = bytearray()
-    return bytes(body), has_more

@@ -1,4 +1,4 @@
-"""How many requests with a body are admitted at the same time."""
+"""How many uploads begin or go on at the same time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.tus_server.wires import run_timeless
-from tus_server.door import Door
+from tus_server.door import LISTENING_SECONDS, Door, Turnstile
 
 
 class Visitor:
@@ -98,3 +98,83 @@ def test_a_place_is_free_again_when_everybody_has_left() -> None:
             await each.leave()
 
     asyncio.run(scenario())
+
+
+class Queue:
+    """Some who come through a turnstile."""
+
+    def __init__(self, places: int) -> None:
+        self.turnstile = Turnstile(places)
+        self.through: list[int] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def come(self) -> None:
+        """One more comes."""
+        self.tasks.append(asyncio.ensure_future(self._come(len(self.tasks))))
+
+    async def _come(self, number: int) -> None:
+        await self.turnstile.come_through()
+        self.through.append(number)
+
+
+def test_a_few_in_each_turn_come_through_the_turnstile_in_their_order() -> None:
+    async def scenario() -> None:
+        queue = Queue(3)
+        for _ in range(8):
+            queue.come()
+        seen = []
+        while len(queue.through) < 8:
+            seen.append(len(queue.through))
+            await asyncio.sleep(0)
+        assert sorted(set(seen)) == [0, 3, 6]
+        assert queue.through == list(range(8))
+
+    run_timeless(scenario())
+
+
+def test_nobody_comes_through_while_others_keep_coming_but_not_for_long() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        queue, began = Queue(3), loop.time()
+        while not queue.through:
+            queue.come()
+            await asyncio.sleep(0)
+            if len(queue.tasks) % 10 == 0:
+                # Here time passes only while everybody waits.
+                loop._jumped += 0.01  # type: ignore[attr-defined]
+        assert LISTENING_SECONDS <= loop.time() - began <= LISTENING_SECONDS + 0.02
+        await asyncio.wait(queue.tasks)
+        assert queue.through == list(range(len(queue.tasks)))
+
+    run_timeless(scenario())
+
+
+def test_who_is_cancelled_at_the_turnstile_holds_up_nobody() -> None:
+    async def scenario() -> None:
+        queue = Queue(1)
+        for _ in range(3):
+            queue.come()
+        await asyncio.sleep(0)
+        queue.tasks[0].cancel()
+        await asyncio.wait(queue.tasks)
+        assert queue.through == [1, 2]
+        queue.come()
+        await queue.tasks[3]
+
+    run_timeless(scenario())
+
+
+def test_another_loop_finds_a_turnstile_at_which_nobody_waits() -> None:
+    queue = Queue(1)
+
+    async def leave_waiting() -> None:
+        queue.come()
+        await asyncio.sleep(0)
+
+    async def come() -> None:
+        queue.come()
+        await queue.tasks[-1]
+
+    asyncio.run(leave_waiting())
+    asyncio.run(come())
+    assert queue.through[-1:] == [1]
