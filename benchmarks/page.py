@@ -1,6 +1,6 @@
-"""Write the documentation's page of results: tables, charts and the result itself, from one result file.
+"""Write the documentation's page of results: tables, charts and the result itself, from result files.
 
-    python -m benchmarks.page RESULT.json [--busy]
+    python -m benchmarks.page RESULT.json [LATER.json ...] [--busy]
 
 Everything lands in ``docs/reference``: ``measurements.md`` and, beside it, ``measurements/`` with the charts and a copy
 of the result. ``--busy`` says on the page that other work ran on the machine meanwhile.
@@ -22,6 +22,8 @@ from benchmarks.processes import ROOT
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.targets import Result, compare
 
+#: The name of ours among the versions.
+US = "django-async-uploads"
 DOCS = ROOT / "docs" / "reference"
 CHARTS = (
     *("one", "eight", "chunks", "durability", "huge", "create-4k", "create-256k", "head", "slow-1000"),
@@ -65,17 +67,21 @@ BUSY = (
 def _describe(result: Result) -> str:
     """Return when, with what and on what it was measured."""
     machine = result["machine"]
-    commit, options = result["versions"]["django-async-uploads"], result["options"]
-    large = ", ".join(options["large"])
-    sizes = "small sizes" + (f", those of `--full` for {large}" if large else "")
-    if options["full"]:
-        sizes = "the sizes of `--full`"
-    return f"""Taken on {result["at"][:10]} with commit `{commit}` by `make bench`, {sizes}, {options["rounds"]} rounds,
-interleaved. [How to repeat and read this](../how-to/measure.md). The whole result, with every run, every command line
-and every version: {{download}}`results.json <measurements/results.json>`.
+    commit, rounds = result["versions"][US], result["options"]["rounds"]
+    return f"""Taken on {result["at"][:10]} with commit `{commit}` by `make bench`, {_name_sizes(result)},
+{rounds} rounds, interleaved. [How to repeat and read this](../how-to/measure.md). The whole result, with every run,
+every command line and every version: {{download}}`results.json <measurements/results.json>`.
 
 Machine: {machine["processors"]} processors ({machine["processor"]}), {machine["memory_mib"] // 1024} GiB of memory,
 files on {machine["file_system"]}, {machine["system"]}. Client and server share the processors."""
+
+
+def _name_sizes(result: Result) -> str:
+    options = result["options"]
+    large = ", ".join(options["large"])
+    if options["full"]:
+        return "the sizes of `--full`"
+    return "small sizes" + (f", those of `--full` for {large}" if large else "")
 
 
 def build_page(result: Result, *, is_busy: bool) -> str:
@@ -112,8 +118,19 @@ def build_page(result: Result, *, is_busy: bool) -> str:
     return "\n".join([*lines, ""])
 
 
+def merge(first: Result, *later: Result) -> Result:
+    """Return a result with the scenarios of all: of each the latest, which says when and with which commit."""
+    scenarios = dict(first["scenarios"])
+    for result in later:
+        again = f"Measured again on {result['at'][:10]} with commit `{result['versions'][US]}`, {_name_sizes(result)}."
+        scenarios |= {name: {**scenario, "again": again} for name, scenario in result["scenarios"].items()}
+    return {**first, "scenarios": scenarios}
+
+
 def _build_section(name: str, scenario: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"## {name}", "", scenario["title"], "")
+    if again := scenario.get("again"):
+        yield from (again, "")
     rows = scenario["rows"]
     if not rows:
         return
@@ -172,14 +189,17 @@ def _show(figure: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write page, charts and the copy."""
     parser = argparse.ArgumentParser("python -m benchmarks.page", description=__doc__)
-    parser.add_argument("result", type=Path)
+    parser.add_argument(
+        "result", type=Path, nargs="+", help="a whole run; later ones replace the scenarios that they measured again"
+    )
     parser.add_argument("--busy", action="store_true", help="other work ran on the machine")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where to (docs/reference)")
     options = parser.parse_args(arguments)
-    result = json.loads(options.result.read_text())
-    if result["failures"]:
-        print("The run is void; nothing was written.", *result["failures"], sep="\n", file=sys.stderr)
+    results = [json.loads(path.read_text()) for path in options.result]
+    if failures := [failure for each in results for failure in each["failures"]]:
+        print("The run is void; nothing was written.", *failures, sep="\n", file=sys.stderr)
         return 1
+    result = merge(*results)
     beside = options.docs / "measurements"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

@@ -143,9 +143,10 @@ class Server:
 
 
 def build_environment(directory: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a measured process whose files lie in a directory."""
+    """Return the environment of a measured process whose files lie in a directory; of ours only what it is given."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "BENCHMARK_DIRECTORY": str(directory), **more}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("BENCHMARK_")}
+    return {**others, "PATH": path, "PYTHONPATH": str(ROOT), "BENCHMARK_DIRECTORY": str(directory), **more}
 
 
 def find_free_port() -> int:

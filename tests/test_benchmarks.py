@@ -19,7 +19,8 @@ from benchmarks.contestants import choose
 from benchmarks.installing import Tools
 from benchmarks.measuring import Bench, Mismatch, Outcome, Scenario, Subject, WrongPath, require_fast, summarise
 from benchmarks.page import main as write_page
-from benchmarks.processes import Server
+from benchmarks.page import merge
+from benchmarks.processes import Server, build_environment
 from benchmarks.reporting import find_streaming_peers, judge
 from benchmarks.targets import TARGETS, compare
 from tests.skips import need
@@ -113,6 +114,35 @@ def test_a_page_with_charts_is_made_of_a_result(result_path: Path, tmp_path: Pat
     assert (tmp_path / "measurements" / "one.svg").read_text().startswith("<svg")
     assert "(measurements/one.svg)" in page
     assert json.loads((tmp_path / "measurements" / "results.json").read_text())["suite"] == "django-async-uploads"
+
+
+def test_what_was_measured_again_takes_the_place_of_what_was_before_and_says_so() -> None:
+    def result(commit: str, **scenarios: str) -> dict[str, Any]:
+        return {
+            "at": "2026-11-23T04:00:00+00:00",
+            "versions": {"django-async-uploads": commit},
+            "options": {"full": False, "large": ["slow-200"]},
+            "scenarios": {name: {"title": title} for name, title in scenarios.items()},
+        }
+
+    merged = merge(result("aaa", one="old", eight="kept"), result("bbb", one="new"))
+    assert merged["versions"] == {"django-async-uploads": "aaa"}
+    assert merged["scenarios"] == {
+        "one": {
+            "title": "new",
+            "again": "Measured again on 2026-11-23 with commit `bbb`, small sizes, those of `--full` for slow-200.",
+        },
+        "eight": {"title": "kept"},
+    }
+
+
+def test_only_who_relays_is_told_of_what_it_relays_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BENCHMARK_S3_ENDPOINT", "http://127.0.0.1:1")
+    assert "BENCHMARK_S3_ENDPOINT" not in build_environment(tmp_path, {})
+    relay = next(one for one in EVERYBODY if one.name == "uvicorn s3")
+    monkeypatch.setattr(Tools, "get", lambda tools, part: Path(sys.executable))
+    server = relay.build(Tools(tmp_path), tmp_path)
+    assert server.environment["BENCHMARK_S3_ENDPOINT"] == "http://127.0.0.1:1"
 
 
 def test_who_relays_brings_what_it_relays_to_before_it_and_out_of_competition() -> None:
