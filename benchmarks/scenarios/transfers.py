@@ -76,7 +76,7 @@ SCENARIOS = (
         "One very large upload in one PATCH; nobody syncs.",
         lambda subject: _syncs_nothing(subject) and subject.contestant.streams and subject.name != "c discard",
         _huge,
-        rounds=1,
+        rounds=3,
         is_large=True,
     ),
 )
