@@ -138,8 +138,8 @@ _ADMISSIONS = (
     "a change of threads and two files, as on Node, where the whole takes 1.3 ms."
 )
 _DISK = (
-    "Measured beside C alone: 1.23 with 1 GiB, 1.19 with 2, 1.08 with 4, 1.38 with 8 (four to two rounds). Of 8 GiB the "
-    "kernel writes 6 to the disk meanwhile and lets writers wait for it, so a single round says little."
+    "Measured beside C alone: 1.23 with 1 GiB, 1.19 with 2, 1.08 with 4, 1.38 with 8 (four to two rounds). Of 8 GiB "
+    "the kernel writes 6 to the disk meanwhile and lets writers wait for it, so a single round says little."
 )
 _ROWS = (
     "Counted: a creation with a login and a file is four statements (session, user, row and its end) and 15 other "
