@@ -24,7 +24,6 @@ from benchmarks.client import PERIOD, Payload
 from benchmarks.contestants import (
     AZURE_CONNECTION,
     AZURE_KEY,
-    AZURITE,
     CONTESTANTS,
     S3_ENDPOINT,
     SINK,
@@ -37,7 +36,7 @@ from benchmarks.measuring import Bench, Outcome, Subject, measure, show
 from benchmarks.processes import ROOT, Server, ServerFailed
 from benchmarks.reporting import Report, find_streaming_peers, judge
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.sinks import Azurite, Sink
+from benchmarks.sinks import Sink
 
 #: The options that a result shows.
 SHOWN = ("full", "large", "tiny", "rounds", "seed")
@@ -163,13 +162,11 @@ def start(
     servers.append(server)
     if contestant.name == SINK:
         os.environ[S3_ENDPOINT] = f"http://127.0.0.1:{server.port}"
-        bench.sink = Sink(server.port, bench.tools.get("sink"), bench.payload.path)
-    if contestant.name == AZURITE:
-        url = f"http://127.0.0.1:{server.port}/measured"
         os.environ[AZURE_CONNECTION] = (
-            f"DefaultEndpointsProtocol=http;AccountName=measured;AccountKey={AZURE_KEY};BlobEndpoint={url};"
+            f"DefaultEndpointsProtocol=http;AccountName=measured;AccountKey={AZURE_KEY};"
+            f"BlobEndpoint=http://127.0.0.1:{server.port}/measured;"
         )
-        bench.azurite = Azurite(os.environ[AZURE_CONNECTION], bench.payload.sha256)
+        bench.sink = Sink(server.port, bench.tools.get("sink"), bench.payload.path)
     return [Subject(contestant, server, endpoint) for endpoint in contestant.endpoints]
 
 

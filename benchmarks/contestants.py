@@ -23,11 +23,10 @@ Durability = Literal["none", "data", "strict"]
 Kind = Literal["ceiling", "peer", "ours"]
 #: Leads contestants that relay to the sink; set when that has started.
 S3_ENDPOINT = "BENCHMARK_S3_ENDPOINT"
-#: Leads contestants that relay to Azurite; likewise.
+#: The connection string for those that relay to it as to Azure; likewise.
 AZURE_CONNECTION = "BENCHMARK_AZURE"
-#: The contestants that others relay to.
-SINK, AZURITE = "s3 sink", "azurite"
-_NEEDS = {"s3": SINK, "azure": AZURITE}
+#: The contestant that others relay to.
+SINK = "s3 sink"
 AZURE_KEY = base64.b64encode(b"for a benchmark only".ljust(64)).decode()
 SITE = "benchmarks.sites.settings"
 
@@ -65,7 +64,7 @@ class Contestant:
     Attributes:
         name: Its name, unique.
         part: What ``Tools`` installs for it.
-        needs: The contestant that must run before it, where it relays to one: ``SINK`` or ``AZURITE``.
+        needs: The contestant that must run before it, where it relays to one.
         command: Its command line; ``{part}``, ``{port}``, ``{directory}`` and ``{s3}`` (the sink) are filled in.
         endpoints: Where it is measured.
         streams: It does not hold bodies in memory or spool them.
@@ -172,7 +171,7 @@ def _relay(server: str, backend: Literal["s3", "azure"], command: tuple[str, ...
     name = f"{server} {backend}"
     endpoint = Endpoint(name, f"/{backend}/", None, backend=backend)
     environment = {"DJANGO_SETTINGS_MODULE": SITE}
-    return Contestant(name, "ours", "ours", command, (endpoint,), environment, needs=_NEEDS[backend])
+    return Contestant(name, "ours", "ours", command, (endpoint,), environment, needs=SINK)
 
 
 def on_postgres(contestant: Contestant) -> Contestant:
@@ -316,24 +315,13 @@ CONTESTANTS = (
     _relay("gunicorn", "s3", (*GUNICORN, "benchmarks.sites.wsgi:application")),
     _relay("uvicorn", "s3", (*UVICORN, "benchmarks.sites.asgi:application")),
     Contestant(
-        AZURITE,
-        "ceiling",
-        "azurite",
-        (
-            *("node", "{part}", "--blobPort", "{port}", "--inMemoryPersistence", "--silent", "--disableTelemetry"),
-            "--skipApiVersionCheck",
-        ),
-        (),
-        environment={"AZURITE_ACCOUNTS": f"measured:{AZURE_KEY}"},
-    ),
-    Contestant(
         "node azure",
         "peer",
         "node",
         ("node", str(HERE / "sites" / "node_azure.mjs")),
         (Endpoint("node azure", "/files", None, backend="azure"),),
         prepare=lambda tools, directory, environment: {"PACKAGES": str(tools.get("node"))},
-        needs=AZURITE,
+        needs=SINK,
     ),
     _relay("gunicorn", "azure", (*GUNICORN, "benchmarks.sites.wsgi:application")),
     _relay("uvicorn", "azure", (*UVICORN, "benchmarks.sites.asgi:application")),

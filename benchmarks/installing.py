@@ -71,7 +71,8 @@ class Tools:
     def native(self, name: str) -> Path:
         """Compile one of the C programs."""
         source, target = NATIVE / f"{name}.c", self.directory / "bin" / name
-        digest = hashlib.sha256(source.read_bytes() + (NATIVE / "http.h").read_bytes()).hexdigest()
+        headers = b"".join(each.read_bytes() for each in sorted(NATIVE.glob("*.h")))
+        digest = hashlib.sha256(source.read_bytes() + headers).hexdigest()
 
         def build() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,15 +138,6 @@ class Tools:
             return self.interpreter
         return self._environment("ours", ("--editable", f"{ROOT}[s3,azure]", *OUR_PACKAGES))
 
-    def azurite(self) -> Path:
-        """Install Azurite as the tests do, and return its program for blobs."""
-        from tests.servers.azurite import install_azurite
-
-        program = install_azurite()
-        if program is None:
-            raise Unavailable("npm cannot install Azurite on this machine")
-        return program
-
     def _environment(self, name: str, packages: Sequence[str]) -> Path:
         directory = self.directory / name
         python = directory / "bin" / "python"
@@ -210,6 +202,5 @@ PARTS: dict[str, Callable[[Tools], Path]] = {
     "tuspyserver": Tools.tuspyserver,
     "django-tus": Tools.django_tus,
     "ours": Tools.ours,
-    "azurite": Tools.azurite,
     "nginx": lambda tools: find_program("nginx"),
 }

@@ -22,7 +22,7 @@ from benchmarks.client import MIB, Load, LoadFailed, Payload, send
 from benchmarks.contestants import Contestant, Endpoint
 from benchmarks.installing import Tools
 from benchmarks.processes import Server, ServerFailed
-from benchmarks.sinks import Azurite, Sink
+from benchmarks.sinks import Sink
 
 #: What one run of one subject gave, by name.
 Values = dict[str, Any]
@@ -70,10 +70,9 @@ class Bench:
     tiny: bool = False
     seed: int = 0
     sink: Sink | None = None
-    azurite: Azurite | None = None
 
     def get_sink(self) -> Sink:
-        """Return the stand-in for S3.
+        """Return the stand-in for object storage.
 
         Raises:
             ServerFailed: It did not start.
@@ -121,7 +120,7 @@ class Bench:
         values |= {name: measured[name] for name in ("created_seconds", "probe") if measured.get(name)}
         served = {path: now - before.get(path, 0) for path, now in read_served(subject).items()}
         values["served"] = {path: bodies for path, bodies in served.items() if bodies}
-        if subject.endpoint.backend == "s3":
+        if subject.endpoint.backend != "files":
             requests = self.get_sink().state()["requests"]
             values["requests"] = {**requests, "all": sum(requests.values())}
         values["verified"] = self.verify(subject, load.size, load.connections if count is None else count)
@@ -144,10 +143,7 @@ class Bench:
             Mismatch: They are not as many as were sent, or one differs.
         """
         if subject.endpoint.backend != "files":
-            sink = self.get_sink() if subject.endpoint.backend == "s3" else self.azurite
-            if sink is None:
-                raise ServerFailed("Azurite does not run.")
-            if problem := sink.verify(size, count):
+            if problem := self.get_sink().verify(size, count):
                 raise Mismatch(f"{subject.name} stored {problem}.")
             return True
         if subject.endpoint.files is None:

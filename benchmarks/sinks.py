@@ -1,18 +1,13 @@
-"""The stand-ins for object storage, as the suite sees them: what they received, and how slow they are to be."""
+"""The stand-in for object storage, as the suite sees it: what it received, and how slow it is to be."""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import subprocess
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-#: Where the relays to Azure store.
-AZURE_CONTAINER = "measured"
 
 
 class Sink:
@@ -63,34 +58,3 @@ class Sink:
         """The CRC-32C of an upload of so many bytes."""
         command = [str(self._program), "sum", str(self._payload), str(size)]
         return int(subprocess.run(command, capture_output=True, check=True).stdout)
-
-
-class Azurite:
-    """Microsoft's stand-in for Azure Blob Storage, by its SDK.
-
-    Args:
-        connection: Its connection string.
-        sha256: Returns what an upload of so many bytes must hash to.
-    """
-
-    def __init__(self, connection: str, sha256: Callable[[int], str]) -> None:
-        self._connection = connection
-        self._sha256 = sha256
-
-    def verify(self, size: int, count: int) -> str | None:
-        """See ``Sink.verify``."""
-        from azure.storage.blob import ContainerClient
-
-        found, wrong = 0, 0
-        with ContainerClient.from_connection_string(self._connection, AZURE_CONTAINER) as container:
-            for blob in list(container.list_blobs()):
-                if blob.size == size:
-                    digest = hashlib.sha256()
-                    for piece in container.download_blob(blob.name).chunks():
-                        digest.update(piece)
-                    found += 1
-                    wrong += digest.hexdigest() != self._sha256(size)
-                container.delete_blob(blob.name)
-        if (found, wrong) == (count, 0):
-            return None
-        return f"{found} blobs of {size} bytes, {wrong} of them wrong, sent were {count}"

@@ -1,10 +1,11 @@
-/* An S3 that forgets: it checks what it is given, keeps small objects and the sums of large ones, and answers.
+/* An S3 and an Azure Blob Storage that forget: it checks what it is given, keeps small objects and the sums of large ones, and answers.
  *
  *     sink serve PORT LATENCY_MS      every answer waits so long, after the request was read
  *     sink sum FILE BYTES             print the sum of so many bytes, the file repeated as often as needed
  *
  * CreateMultipartUpload, UploadPart, ListParts, CompleteMultipartUpload, AbortMultipartUpload, PutObject (If-None-Match
- * too), GetObject, HeadObject, DeleteObject(s), for any bucket and any signature. GET /_state answers the requests per
+ * too), GetObject, HeadObject, DeleteObject(s), for any bucket and any signature; requests with the header x-ms-version
+ * are Azure's, see `azure.h`. GET /_state answers the requests per
  * operation since the last POST /_reset, and every object: its key, size and sum, as JSON; POST /_latency/N changes the
  * latency. The sum of an object is the CRC-32C of its bytes, combined from those of its parts, so a part that is
  * missing, changed or in the wrong place shows.
@@ -38,9 +39,11 @@ typedef struct Multipart {
     struct Multipart *next;
 } Multipart;
 
-enum Operation { CREATE, PART, LIST, COMPLETE, ABORT, PUT, GET, HEAD, DELETE, OTHER, OPERATIONS };
+enum Operation { CREATE, PART, LIST, COMPLETE, ABORT, PUT, GET, HEAD, DELETE, PUT_BLOCK, PUT_BLOCK_LIST, GET_BLOCK_LIST,
+    PUT_BLOB, APPEND_BLOCK, SET_METADATA, GET_PROPERTIES, OTHER, OPERATIONS };
 static const char *names[] = {"CreateMultipartUpload", "UploadPart", "ListParts", "CompleteMultipartUpload",
-    "AbortMultipartUpload", "PutObject", "GetObject", "HeadObject", "DeleteObject", "Other"};
+    "AbortMultipartUpload", "PutObject", "GetObject", "HeadObject", "DeleteObject", "PutBlock", "PutBlockList",
+    "GetBlockList", "PutBlob", "AppendBlock", "SetBlobMetadata", "GetBlobProperties", "Other"};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Object *objects;
@@ -305,7 +308,8 @@ static int create(Connection *connection, const char *key) {
 static char *copy_metadata(const Connection *connection) {
     char *found = calloc(1, strlen(connection->head) + 1);
     for (const char *line = strstr(connection->head, "\r\n"); line && line[2]; line = strstr(line + 2, "\r\n"))
-        if (!strncasecmp(line + 2, "x-amz-meta-", 11)) strncat(found, line + 2, strcspn(line + 2, "\r") + 2);
+        if (!strncasecmp(line + 2, "x-amz-meta-", 11) || !strncasecmp(line + 2, "x-ms-meta-", 10))
+            strncat(found, line + 2, strcspn(line + 2, "\r") + 2);
     return found;
 }
 
@@ -368,6 +372,8 @@ static int get(Connection *connection, const char *key, int has_body) {
     return failed ? -1 : 0;
 }
 
+#include "azure.h"
+
 static int show_state(Connection *connection) {
     size_t room = 8192, at = 0;
     char *body = malloc(room);
@@ -396,6 +402,7 @@ static int reset(Connection *connection) {
     pthread_mutex_lock(&lock);
     while (objects) remove_object(&objects);
     while (multiparts) remove_multipart(multiparts);
+    while (all_staged) remove_staged(&all_staged);
     memset(counts, 0, sizeof counts);
     bytes_received = 0;
     pthread_mutex_unlock(&lock);
@@ -413,6 +420,7 @@ static int serve_request(Connection *connection) {
         latency = atoi(key + 10);
         return send_text(connection, "HTTP/1.1 204 No Content\r\n\r\n");
     }
+    if (find_header(connection, "x-ms-version")) return serve_azure(connection, key, query);
     if (query_value(query, "uploadId")) {
         if (!strcmp(method, "PUT")) return upload_part(connection, query);
         if (!strcmp(method, "GET")) return list_parts(connection, query);

@@ -58,14 +58,6 @@ def _memory(bench: Bench, subject: Subject) -> Values:
     return values
 
 
-def _azure_one(bench: Bench, subject: Subject) -> Values:
-    return bench.measure_load(subject, Load("upload", bench.pick(12, 64, 256) * MIB))
-
-
-def _azure_chunks(bench: Bench, subject: Subject) -> Values:
-    return bench.measure_load(subject, Load("upload", bench.pick(12, 64, 256) * MIB, chunk=CHUNK))
-
-
 def _all(subject: Subject) -> bool:
     return True
 
@@ -76,6 +68,10 @@ def _relays(subject: Subject) -> bool:
 
 def _scenario(name: str, title: str, measure: Any, chooses: Any = _relays, **options: Any) -> Scenario:
     return Scenario(name, title, chooses, measure, references=("node s3", "s3 sink"), backend="s3", **options)
+
+
+def _azure(name: str, title: str, measure: Any) -> Scenario:
+    return Scenario(name, title, _relays, measure, references=("node azure",), backend="azure")
 
 
 SCENARIOS = (
@@ -116,20 +112,19 @@ SCENARIOS = (
         warms_up=False,
         is_fresh=True,
     ),
-    Scenario(
+    _azure(
         "azure-one",
-        "One large upload in one PATCH, relayed to Azurite.",
-        _relays,
-        _azure_one,
-        references=("node azure",),
-        backend="azure",
+        "One large upload in one PATCH, relayed to an Azure that answers after 40 ms.",
+        partial(_one, latency=40),
     ),
-    Scenario(
+    _azure(
+        "azure-eight",
+        "Eight large uploads at once, relayed to an Azure that answers after 40 ms.",
+        partial(_eight, latency=40),
+    ),
+    _azure(
         "azure-chunks",
-        "One large upload in PATCHes of 8 MiB, relayed to Azurite.",
-        _relays,
-        _azure_chunks,
-        references=("node azure",),
-        backend="azure",
+        "One large upload in PATCHes of 8 MiB, relayed to an Azure that answers after 10 ms.",
+        _in_chunks,
     ),
 )

@@ -1,4 +1,4 @@
-// The peer with Azure: @tus/server with @tus/azure-store, both with their defaults, against Azurite.
+// The peer with Azure: @tus/server with @tus/azure-store, both with their defaults.
 import http from 'node:http';
 import { createRequire } from 'node:module';
 import path from 'node:path';

@@ -3,7 +3,7 @@
 ``/none/``, ``/data/``, ``/strict/``  ``tus_server`` alone, without a database, one endpoint per durability
 ``/portable/``                        as ``/none/``, but never by a fast path
 ``/s3/``                              ``tus_server`` alone, relaying to the sink that ``BENCHMARK_S3_ENDPOINT`` names
-``/azure/``                           the same to Azurite, which ``BENCHMARK_AZURE`` names
+``/azure/``                           the same by Azure's protocol; ``BENCHMARK_AZURE`` is the connection string
 ``/uploads/``                         ``async_uploads``: a row, a lease and a login
 ``/stock/``                           a view of Django's that answers 204
 ``/served/``                          how many bodies came by which path, as JSON
@@ -63,7 +63,7 @@ def build_s3_engine() -> Engine:
 
 
 def build_azure_engine() -> Engine:
-    """Return the endpoint that relays to Azurite, by the SDK's client as our documentation configures it."""
+    """Return the endpoint that relays to the sink as to Azure, by the SDK's client as our documentation makes it."""
     from azure.core.exceptions import ResourceExistsError
     from azure.storage.blob import ContainerClient
 
