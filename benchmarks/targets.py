@@ -139,7 +139,7 @@ _ADMISSIONS = (
 )
 _DISK = (
     "Measured beside C alone: 1.23 with 1 GiB, 1.19 with 2, 1.08 with 4, 1.38 with 8 (four to two rounds). Of 8 GiB "
-    "the kernel writes 6 to the disk meanwhile and lets writers wait for it, so a single round says little."
+    "the kernel writes 6 to the disk meanwhile and lets writers wait for it: the disk is measured, for both."
 )
 _ROWS = (
     "Counted: a creation with a login and a file is four statements (session, user, row and its end) and 15 other "
