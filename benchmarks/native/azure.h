@@ -2,41 +2,8 @@
  * Block, Set Blob Metadata, Get Blob Properties and Delete Blob, for any account and any signature. Only `sink.c` includes
  * it; objects, sums and latency are its own.
  */
-typedef struct Block {
-    char id[256];
-    uint64_t size;
-    uint32_t sum;
-    struct Block *next;
-} Block;
-
-typedef struct Staged { /* what was staged for a blob and not committed */
-    char *key;
-    Block *blocks;
-    struct Staged *next;
-} Staged;
-
-static Staged *all_staged;
-
-static Staged **find_staged(const char *key) {
-    Staged **each = &all_staged;
-    while (*each && strcmp((*each)->key, key)) each = &(*each)->next;
-    return each;
-}
-
-static void remove_staged(Staged **place) {
-    Staged *staged = *place;
-    if (!staged) return;
-    *place = staged->next;
-    for (Block *each = staged->blocks, *next; each; each = next) {
-        next = each->next;
-        free(each);
-    }
-    free(staged->key);
-    free(staged);
-}
-
-static Block *find_block(Staged *staged, const char *id) {
-    Block *each = staged ? staged->blocks : NULL;
+static Block *find_block(const Object *blob, const char *id) {
+    Block *each = blob ? blob->blocks : NULL;
     while (each && strcmp(each->id, id)) each = each->next;
     return each;
 }
@@ -76,7 +43,7 @@ static int put_block(Connection *connection, const char *key, const char *query)
     count(PUT_BLOCK);
     unquote(id, sizeof id, query_value(query, "blockid"));
     pthread_mutex_lock(&lock);
-    Staged **place = find_staged(key);
+    Object **place = find_in(&staged, key);
     if (!*place) {
         *place = calloc(1, sizeof **place);
         (*place)->key = strdup(key);
@@ -105,7 +72,7 @@ static int put_block_list(Connection *connection, const char *key) {
     if (receive(connection, &sum, &content) < 0) return -1;
     count(PUT_BLOCK_LIST);
     pthread_mutex_lock(&lock);
-    Staged **place = find_staged(key);
+    Object **place = find_in(&staged, key);
     if (is_conditional && *find_object(key)) code = "BlobAlreadyExists";
     for (const char *at = (char *)content; !code && at && (at = strstr(at, "<Latest>")); at += 8) {
         char id[256];
@@ -123,7 +90,7 @@ static int put_block_list(Connection *connection, const char *key) {
         object->metadata = copy_metadata(connection);
         snprintf(object->etag, sizeof object->etag, "%08x%016llx", whole, (unsigned long long)size);
         strcpy(etag, object->etag);
-        remove_staged(place);
+        remove_object(place);
     }
     pthread_mutex_unlock(&lock);
     free(content);
@@ -136,10 +103,10 @@ static int get_block_list(Connection *connection, const char *key) {
     char *body = malloc(room);
     count(GET_BLOCK_LIST);
     pthread_mutex_lock(&lock);
-    Staged *staged = *find_staged(key);
-    int is_there = staged || *find_object(key);
+    Object *blob = *find_in(&staged, key);
+    int is_there = blob || *find_object(key);
     at += (size_t)sprintf(body, "<?xml version=\"1.0\"?><BlockList><CommittedBlocks></CommittedBlocks><UncommittedBlocks>");
-    for (Block *each = staged ? staged->blocks : NULL; each; each = each->next) {
+    for (Block *each = blob ? blob->blocks : NULL; each; each = each->next) {
         if (at + 1024 > room) body = realloc(body, room *= 2);
         at += (size_t)sprintf(body + at, "<Block><Name>%s</Name><Size>%llu</Size></Block>", each->id,
             (unsigned long long)each->size);

@@ -20,6 +20,13 @@
 #define KEPT_BYTES (16u << 20) /* larger objects are not kept */
 #define PARTS 10001
 
+typedef struct Block { /* of an Azure blob that is not committed yet */
+    char id[256];
+    uint64_t size;
+    uint32_t sum;
+    struct Block *next;
+} Block;
+
 typedef struct Object {
     char *key;
     uint64_t size;
@@ -27,6 +34,7 @@ typedef struct Object {
     unsigned char *content; /* or NULL */
     char etag[64];
     char *metadata; /* its lines of headers */
+    Block *blocks;
     struct Object *next;
 } Object;
 
@@ -46,7 +54,7 @@ static const char *names[] = {"CreateMultipartUpload", "UploadPart", "ListParts"
     "GetBlockList", "PutBlob", "AppendBlock", "SetBlobMetadata", "GetBlobProperties", "Other"};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static Object *objects;
+static Object *objects, *staged; /* committed, and what has only blocks yet */
 static Multipart *multiparts;
 static uint32_t last_id;
 static uint64_t counts[OPERATIONS], bytes_received;
@@ -125,16 +133,23 @@ static Multipart *find_multipart(const char *id) {
     return NULL;
 }
 
+static Object **find_in(Object **list, const char *key) {
+    while (*list && strcmp((*list)->key, key)) list = &(*list)->next;
+    return list;
+}
+
 static Object **find_object(const char *key) {
-    Object **each = &objects;
-    while (*each && strcmp((*each)->key, key)) each = &(*each)->next;
-    return each;
+    return find_in(&objects, key);
 }
 
 static void remove_object(Object **place) {
     Object *object = *place;
     if (!object) return;
     *place = object->next;
+    for (Block *each = object->blocks, *next; each; each = next) {
+        next = each->next;
+        free(each);
+    }
     free(object->key);
     free(object->content);
     free(object->metadata);
@@ -402,7 +417,7 @@ static int reset(Connection *connection) {
     pthread_mutex_lock(&lock);
     while (objects) remove_object(&objects);
     while (multiparts) remove_multipart(multiparts);
-    while (all_staged) remove_staged(&all_staged);
+    while (staged) remove_object(&staged);
     memset(counts, 0, sizeof counts);
     bytes_received = 0;
     pthread_mutex_unlock(&lock);
