@@ -86,13 +86,14 @@ class FileSystemAsyncUploadStorage(AsyncUploadStorage, FileSystemStorage):
     def upload_store(self, records: Records) -> FilesystemStore:
         """Return the store whose data files lie at the keys below this storage's location."""
         file_mode, directory_mode = self.file_permissions_mode, self.directory_permissions_mode
-        facts = (self.location, records, conf.get("DURABILITY"), file_mode, directory_mode)
+        durability = conf.get("DURABILITY")
+        facts = (self.location, records, durability, file_mode, directory_mode)
         store = self._stores.get(facts)
         if store is None:  # a request asks several times
             store = self._stores[facts] = FilesystemStore(
                 self.location,
                 records,
-                durability=conf.get("DURABILITY"),
+                durability=durability,
                 file_mode=0o666 if file_mode is None else file_mode,
                 directory_mode=0o777 if directory_mode is None else directory_mode,
             )
